@@ -1,0 +1,1 @@
+"""Multi-reward reinforcement learning of local language models: a plain library that knows torch."""

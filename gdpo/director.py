@@ -1,0 +1,135 @@
+"""What directs a run: smoothed rewards, scales and Gramian, and from them the weights of each step.
+
+All of it is `(K,)` and `(K, K)` in float64, small enough to be written as JSON into a checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import advantages, gramian as geometry
+from .history import plain
+from .methods import Objective, reward_advantages
+from .weighting import deficits, spread, weigh, working_preference
+
+# Smoothing windows of about 10 steps for rewards and Gramian, 5 for the weights.
+_REWARD_DECAY = 0.9
+_GRAMIAN_DECAY = 0.9
+_WEIGHT_DECAY = 0.8
+# Steps with the plain preferences, over whose rewards the start is averaged.
+_WARMUP = 3
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What one step decided, for the update and for the record. `(K,)` and `(K, K)`."""
+
+    weights: Tensor
+    preferences: Tensor
+    deficits: Tensor
+    cosines: Tensor
+    dispersion: float
+    dispersion_reached: bool
+
+
+class Director:
+    """Decides the weights of each step of one run."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self._steps = 0
+        self._scale: Tensor | None = None
+        self._means: Tensor | None = None
+        self._starts: Tensor | None = None
+        self._gramian: Tensor | None = None
+        self._weights: Tensor | None = None
+
+    def observe(self, rewards: Tensor) -> Tensor:
+        """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
+        self._steps += 1
+        means = rewards.flatten(1).nanmean(1)  # NaN for a reward that scored nothing in this step
+        self._means = _smooth(self._means, means, _REWARD_DECAY)
+        if self._steps <= _WARMUP:
+            self._starts = _smooth(self._starts, means, 1 - 1 / self._steps)
+        self._scale = advantages.update_scale(self._scale, rewards, self.objective.ranges)
+        return reward_advantages(self.objective, rewards, self._scale)
+
+    def decide(self, raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Direction:
+        """Decide the weights from the inner products of this step's reward gradients.
+
+        Args:
+            raw: g_k . g_l, `(K, K)`.
+            advantage: `(K, N)`.
+            squared_norms: |s_i|^2, `(N,)`.
+        """
+        now = geometry.debiased(raw, advantage, squared_norms)
+        self._gramian = _smooth(self._gramian, now, _GRAMIAN_DECAY)
+        matrix = geometry.positive_semidefinite(self._gramian)
+        objective = self.objective
+        deficit = self._deficits()
+        weights = self._smoothed_weights(matrix, deficit)
+        reached = geometry.dispersion(weights, matrix)
+        return Direction(
+            weights=weights,
+            preferences=working_preference(objective.preferences, deficit)
+            if objective.directs
+            else objective.preferences,
+            deficits=deficit,
+            cosines=geometry.cosines(matrix),
+            dispersion=reached,
+            dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
+        )
+
+    def _smoothed_weights(self, matrix: Tensor, deficit: Tensor) -> Tensor:
+        objective = self.objective
+        if not objective.directs:
+            return objective.preferences
+        wanted = objective.preferences
+        if self._steps > _WARMUP:
+            wanted = weigh(objective.weighting, matrix, objective.preferences, deficit)
+            # Only proportions count, since the update is divided by the batch's standard deviation.
+            wanted = wanted / wanted.sum().clamp(min=1e-30)
+        self._weights = _smooth(self._weights, wanted, _WEIGHT_DECAY)
+        return spread(self._weights, matrix, objective.preferences, objective.dispersion_floor)
+
+    def _deficits(self) -> Tensor:
+        objective, means = self.objective, self._means
+        if means is None or self._starts is None:
+            return torch.ones_like(objective.preferences)
+        known = deficits(means, self._starts, objective.targets, objective.ranges)
+        return known.nan_to_num(1.0)  # never scored so far: as far from the target as at the start
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as plain JSON."""
+        return {
+            name: plain(value)
+            for name, value in vars(self).items()
+            if name != "objective"
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        for name, value in state.items():
+            setattr(self, name, _tensor(value) if isinstance(value, list) else value)
+
+
+def _smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
+    """Exponential average that starts at its first value; NaN on either side leaves the other."""
+    if previous is None:
+        return now
+    average = decay * previous + (1 - decay) * now
+    return torch.where(now.isnan(), previous, torch.where(previous.isnan(), now, average))
+
+
+def _tensor(values: list[Any]) -> Tensor:
+    """A tensor from JSON, in which NaN is null."""
+    known = [[_number(v) for v in row] if isinstance(row, list) else _number(row) for row in values]
+    return torch.tensor(known, dtype=torch.float64)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

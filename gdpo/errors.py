@@ -1,0 +1,59 @@
+"""What can go wrong while the pack runs, one class per boundary that was crossed.
+
+GDPOError
+├── PromptError      a prompt file or one of its rows
+├── PolicyError      a model folder, its tokenizer, its precision or its adapter
+├── RewardError      a reward's definition, or a reward that failed on a completion
+├── MethodError      how rewards are combined: method, weighting, preferences, gates
+├── TrainingError    the training loop, its settings, run folder or checkpoints
+├── ExportError      merging, converting, quantising or verifying a GGUF
+├── InferenceError   running a GGUF
+└── WorkflowError    a workflow file or a node's input
+
+Every message is one line: what was wrong, the value found, the remedy. Nothing is scored, skipped or
+replaced by a default because it failed.
+"""
+
+from __future__ import annotations
+
+
+class GDPOError(Exception):
+    """Base of everything the pack raises on purpose."""
+
+
+class PromptError(GDPOError):
+    """A prompt file, or one of its rows, cannot be used."""
+
+
+class PolicyError(GDPOError):
+    """A model folder, tokenizer, precision or adapter cannot be used."""
+
+
+class RewardError(GDPOError):
+    """A reward is defined wrongly, or failed on a completion."""
+
+
+class MethodError(GDPOError):
+    """Rewards cannot be combined as asked."""
+
+
+class TrainingError(GDPOError):
+    """Training cannot start, go on or be resumed."""
+
+
+class ExportError(GDPOError):
+    """A GGUF could not be written, or does not hold what was trained."""
+
+
+class InferenceError(GDPOError):
+    """A GGUF could not be run."""
+
+
+class WorkflowError(GDPOError):
+    """A workflow file, or a node's input, is not valid."""
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """The `repr` of `value` on one line, cut to `limit` characters, for use in messages."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,62 @@
+"""The inner and outer products of the reward gradients: Gramian, cosines, dispersion. `(K, K)`, float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Share of the diagonal mixed in, so that nearly equal rewards do not make the matrix singular.
+_SHRINK = 0.02
+_TINY = 1e-30
+
+
+def debiased(raw: Tensor, advantages: Tensor, squared_norms: Tensor) -> Tensor:
+    """Remove each completion's product with itself from the Gramian of sampled gradients.
+
+    M_kl = (g_k . g_l - (1/N^2) sum_i A_ki A_li |s_i|^2) N / (N - 1). The expectation of g_k . g_l over
+    samples is the true product plus that self term, whose sign is that of the advantages' correlation:
+    two rewards that conflict can look aligned without this.
+
+    Args:
+        raw: g_k . g_l, `(K, K)`.
+        advantages: A, `(K, N)`.
+        squared_norms: |s_i|^2, `(N,)`.
+    """
+    count = advantages.shape[1]
+    own = (advantages * squared_norms) @ advantages.T / count**2
+    return (raw - own) * count / max(count - 1, 1)
+
+
+def positive_semidefinite(gramian: Tensor) -> Tensor:
+    """The nearest Gramian: symmetric, negative eigenvalues cut, a little of the diagonal mixed in."""
+    values, vectors = torch.linalg.eigh((gramian + gramian.T) / 2)
+    nearest = vectors @ torch.diag(values.clamp(min=0)) @ vectors.T
+    return (1 - _SHRINK) * nearest + _SHRINK * torch.diag(nearest.diagonal())
+
+
+def cosines(gramian: Tensor) -> Tensor:
+    """Inner products of the unit gradients, in [-1, 1]; 0 for a vanishing gradient."""
+    norms = gramian.diagonal().clamp(min=0).sqrt()
+    sizes = norms[:, None] * norms[None, :]
+    return torch.where(sizes > _TINY, gramian / sizes.clamp(min=_TINY), 0.0).clamp(-1, 1)
+
+
+def wedges(gramian: Tensor) -> Tensor:
+    """Norm of the outer (exterior) product of the unit gradients: sqrt(1 - cos^2)."""
+    return (1 - cosines(gramian).square()).clamp(min=0).sqrt()
+
+
+def dispersion(weights: Tensor, gramian: Tensor) -> float:
+    """How evenly the weighted gradients spread over directions, in [1/K, 1].
+
+    exp(entropy of the eigenvalue shares of diag(a) M diag(a)) / K, a normalised effective rank: 1 for
+    equally long orthogonal contributions, 1/K when one reward or one direction is all there is.
+    """
+    scaled = weights[:, None] * gramian * weights[None, :]
+    values = torch.linalg.eigvalsh((scaled + scaled.T) / 2).clamp(min=0)
+    total = values.sum()
+    if total <= _TINY:
+        return 1 / len(weights)
+    shares = values / total
+    entropy = -torch.special.xlogy(shares, shares).sum()
+    return float(entropy.exp() / len(weights))

@@ -1,0 +1,91 @@
+"""Log-probabilities of the sampled tokens, straight from hidden states, in chunks.
+
+The logits `(N, T, V)` are what exhausts memory in reinforcement learning, not the weights. Each chunk is
+checkpointed: its logits are made again in the backward pass, so that only one chunk's exist at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .rollouts import Rollouts
+
+# Logits made at a time: 32 MiB in fp32.
+_CHUNK_ELEMENTS = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Log-probability of each completion token and the entropy at its position, both `(n, T)`."""
+
+    logprobs: Tensor
+    entropy: Tensor
+
+
+def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: float) -> TokenScores:  # noqa: ANN401
+    """Score the completions of `rows` under the model; differentiable in what the model trains.
+
+    Args:
+        model: The model, with its adapter on or off.
+        rollouts: Where the rows come from.
+        rows: `(n,)` indices into the rollouts.
+        temperature: That of the sampling: the policy is the distribution that was sampled from.
+
+    Returns:
+        Scores of shape `(n, T')`, T' being the longest completion of these rows; 0 where masked.
+    """
+    prompt_mask, mask = rollouts.prompt_mask[rows], rollouts.completion_mask[rows]
+    start = int(prompt_mask.shape[1] - prompt_mask.sum(1).max())  # columns that are padding in all rows
+    length = int(mask.sum(1).max())
+    mask, targets = mask[:, :length], rollouts.completion_ids[rows, :length]
+    ids = torch.cat([rollouts.prompt_ids[rows, start:], targets], 1)
+    attention = torch.cat([prompt_mask[:, start:], mask.to(prompt_mask.dtype)], 1)
+    positions = (attention.cumsum(1) - 1).clamp(min=0)
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = inner.get_decoder()(
+        input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
+    )[0]
+    hidden = hidden[:, -length - 1 : -1]  # the state before each completion token predicts it
+    head = _Head(inner, temperature or 1.0)
+    logprobs, entropy = _in_chunks(head, hidden[mask], targets[mask])
+    empty = torch.zeros(mask.shape, device=mask.device)
+    return TokenScores(empty.masked_scatter(mask, logprobs), empty.masked_scatter(mask, entropy))
+
+
+class _Head:
+    """Hidden states `(m, d)` to log-probability and entropy `(m,)`, with the model's own logit scaling."""
+
+    def __init__(self, inner: Any, temperature: float) -> None:  # noqa: ANN401
+        self._project = inner.get_output_embeddings()
+        config = inner.config.get_text_config()
+        self._scale = getattr(config, "logit_scale", 1.0) or 1.0  # Cohere
+        self._scale /= getattr(config, "logits_scaling", 1.0) or 1.0  # Granite
+        self._cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+        self._temperature = temperature
+        self.vocabulary = self._project.weight.shape[0]
+
+    def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self._project(hidden).float() * self._scale
+        if self._cap is not None:
+            logits = self._cap * torch.tanh(logits / self._cap)
+        logprobs = (logits / self._temperature).log_softmax(-1)
+        entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
+        return logprobs.gather(1, targets[:, None]).squeeze(1), entropy
+
+
+def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    size = max(1, _CHUNK_ELEMENTS // head.vocabulary)
+    parts = []
+    for states, wanted in zip(hidden.split(size), targets.split(size), strict=True):
+        if torch.is_grad_enabled() and len(targets) > size:
+            parts.append(checkpoint(head, states, wanted, use_reentrant=False))
+        else:
+            parts.append(head(states, wanted))
+    logprobs, entropies = zip(*parts, strict=True)
+    return torch.cat(logprobs), torch.cat(entropies)

@@ -1,0 +1,34 @@
+"""The selectable optimisers, with the constants that suit short runs on an adapter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import TrainingError
+
+OPTIMIZERS = ("adamw", "sgd", "adamw_8bit")
+# beta2 0.99: a run has hundreds of steps, not the hundred thousands that 0.999 remembers.
+_BETAS = (0.9, 0.99)
+
+
+def make_optimizer(name: str, parameters: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    """The optimiser `name` of `OPTIMIZERS`.
+
+    Raises:
+        TrainingError: The name is unknown, or bitsandbytes is missing.
+    """
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=learning_rate, betas=_BETAS, weight_decay=0.0)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate)
+    if name != "adamw_8bit":
+        raise TrainingError(f"`optimizer` should be one of {', '.join(OPTIMIZERS)}. Found {name!r}.")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise TrainingError(
+            "`optimizer` 'adamw_8bit' needs bitsandbytes, which is not installed: "
+            "run `pip install bitsandbytes`, or choose adamw."
+        ) from error
+    return AdamW8bit(parameters, lr=learning_rate, betas=_BETAS, weight_decay=0.0)

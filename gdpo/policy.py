@@ -1,0 +1,364 @@
+"""The policy: a frozen causal language model, shared, plus an optional LoRA adapter, exchangeable.
+
+The base is loaded once and never changed. An adapter is data (a configuration and tensors on the CPU);
+`attached` puts it onto the base for as long as a `with` block lasts. Base and several tuned policies can
+therefore be compared side by side without a second copy of the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import PolicyError, shorten
+from .prompts import Prompt
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "int8", "nf4")
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_ADAPTER_FILE = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A frozen causal language model in evaluation mode, with its tokenizer.
+
+    `source` is the folder or hub id it came from, `precision` what "auto" became.
+    """
+
+    model: Any
+    tokenizer: Any
+    source: str
+    precision: str
+    device: str
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A LoRA adapter as plain data: peft's configuration as JSON, and its tensors on the CPU."""
+
+    config: dict[str, Any]
+    state: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A base, the adapter that was trained for it (or none), and the run folder it came from."""
+
+    base: Base
+    adapter: Adapter | None = None
+    run: Path | None = None
+
+
+def load_policy(
+    model: str | Path,
+    *,
+    precision: str = "auto",
+    device: str = "auto",
+    allow_download: bool = False,
+) -> Policy:
+    """Load a causal language model from a folder, or by hub id, as an untrained policy.
+
+    Only safetensors are read and no code that comes with a model is run.
+
+    Args:
+        model: A folder with `config.json`, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        precision: One of `PRECISIONS`; "auto" is bf16 (fp16 on old cards) on CUDA and fp32 on a CPU.
+        device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:0".
+        allow_download: Whether a hub id may be fetched; otherwise only the local cache is read.
+
+    Raises:
+        PolicyError: The model cannot be used; the message says why and what to do.
+    """
+    device = _resolve_device(device)
+    precision = _resolve_precision(precision, device)
+    source = _resolve_source(model)
+    tokenizer = _load_tokenizer(source, allow_download)
+    module = _load_model(source, precision, device, allow_download)
+    rows = module.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise PolicyError(
+            f"The tokenizer of {source!r} has {len(tokenizer)} tokens but the model only {rows}; "
+            "use the tokenizer files that belong to this model."
+        )
+    if not tokenizer.chat_template:
+        logger.warning(
+            "%r has no chat template: prompts are given to it as plain text, without roles.", source
+        )
+    return Policy(Base(module, tokenizer, source, precision, device))
+
+
+@contextmanager
+def attached(policy: Policy) -> Iterator[Any]:
+    """Yield the model with the policy's adapter on it, in evaluation mode; take it off again.
+
+    The base is locked meanwhile: two policies on one base take turns.
+    """
+    with policy.base.lock:
+        if policy.adapter is None:
+            yield policy.base.model
+            return
+        model = _wrap(policy.base.model, policy.adapter.config)
+        try:
+            _load_state(model, policy.adapter)
+            yield model.eval()
+        finally:
+            _unwrap(model)
+
+
+@contextmanager
+def trainable(policy: Policy, *, rank: int, alpha: int, seed: int) -> Iterator[Any]:
+    """Yield the base with a trainable adapter: a copy of the policy's own, or a fresh LoRA.
+
+    A fresh one covers all linear layers (which matches full fine-tuning in RL, "LoRA without regret")
+    and starts as the identity; its initial values depend on `seed` alone.
+    """
+    config = policy.adapter.config if policy.adapter else _fresh_config(rank, alpha)
+    cards = [torch.device(policy.base.device)] if policy.base.device != "cpu" else []
+    with policy.base.lock:
+        with torch.random.fork_rng(devices=cards):
+            torch.manual_seed(seed)
+            model = _wrap(policy.base.model, config)
+        try:
+            if policy.adapter:
+                _load_state(model, policy.adapter)
+            yield model.eval()  # evaluation mode: dropout would make the policy differ from its samples
+        finally:
+            _unwrap(model)
+
+
+def read_adapter(model: Any) -> Adapter:  # noqa: ANN401
+    """Copy the adapter that is on `model` to the CPU."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    config = model.peft_config["default"].to_dict()
+    return Adapter(_plain(config), {k: v.detach().cpu().clone() for k, v in state.items()})
+
+
+def write_adapter(model: Any, adapter: Adapter) -> None:  # noqa: ANN401
+    """Copy `adapter` into the adapter that is on `model`."""
+    _load_state(model, adapter)
+
+
+def save_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write peft's two standard files into `folder`, so that any peft program can load them."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(adapter.config, indent=2, sort_keys=True)
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    save_file(adapter.state, folder / _ADAPTER_FILE)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Read an adapter from peft's two standard files.
+
+    Raises:
+        PolicyError: A file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return Adapter(config, load_file(folder / _ADAPTER_FILE))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise PolicyError(
+            f"The adapter in {str(folder)!r} cannot be read ({error}); train again or restore the folder."
+        ) from error
+
+
+def render_prompt(tokenizer: Any, prompt: Prompt) -> str:  # noqa: ANN401
+    """The text that the model is given: by its chat template, or the plain contents without one."""
+    if not tokenizer.chat_template:
+        return "\n\n".join(content for _, content in prompt.messages)
+    messages = [{"role": role, "content": content} for role, content in prompt.messages]
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # noqa: BLE001  templates are foreign programs and raise anything
+        raise PolicyError(
+            f"The model's chat template refuses the prompt {shorten(prompt.text)} ({error}); "
+            "many templates know no system role: leave `system` empty."
+        ) from error
+
+
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:  # noqa: ANN401
+    """Token ids of the rendered prompt; a chat template brings its own special tokens."""
+    plain = not tokenizer.chat_template
+    return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """Ids of the tokens that end a completion."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
+    return sorted(i for i in ids if i is not None)
+
+
+def _resolve_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in {"cpu", "cuda"}:
+        raise PolicyError(f"`device` should be auto, cpu or cuda. Found {device!r}.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PolicyError(f"`device` is {device!r} but torch sees no CUDA card; choose auto or cpu.")
+    return device
+
+
+def _resolve_precision(precision: str, device: str) -> str:
+    if precision not in PRECISIONS:
+        raise PolicyError(f"`precision` should be one of {', '.join(PRECISIONS)}. Found {precision!r}.")
+    if precision in {"int8", "nf4"}:
+        try:
+            import bitsandbytes  # noqa: F401
+        except ImportError as error:
+            raise PolicyError(
+                f"`precision` {precision!r} needs bitsandbytes, which is not installed: "
+                "run `pip install bitsandbytes`, or choose bf16."
+            ) from error
+    if precision != "auto":
+        return precision
+    if device == "cpu":
+        return "fp32"  # bf16 matrix products are slower than fp32 on most CPUs
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _resolve_source(model: str | Path) -> str:
+    folder = Path(model)
+    if not folder.is_dir():
+        if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
+            raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")
+        return str(model)
+    if not (folder / "config.json").is_file():
+        raise PolicyError(
+            f"{str(folder)!r} is not a Hugging Face model folder: it has no config.json; "
+            "choose the folder that holds config.json and *.safetensors."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise PolicyError(
+            f"{str(folder)!r} has no *.safetensors file; other formats may run code and are not read: "
+            "download or convert the safetensors version."
+        )
+    return str(folder)
+
+
+def _load_tokenizer(source: str, allow_download: bool) -> Any:  # noqa: ANN401
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, local_files_only=not allow_download, trust_remote_code=False
+        )
+    except Exception as error:  # noqa: BLE001  tokenizers raise bare Exception on damaged files
+        raise PolicyError(_load_message("tokenizer", source, allow_download, error)) from error
+    if tokenizer.eos_token_id is None:
+        raise PolicyError(
+            f"The tokenizer of {source!r} names no end-of-sequence token, so no completion could end; "
+            "set `eos_token` in its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_model(source: str, precision: str, device: str, allow_download: bool) -> Any:  # noqa: ANN401
+    import transformers
+    from packaging.version import Version
+
+    dtype = _DTYPES.get(precision, torch.bfloat16 if device != "cpu" else torch.float32)
+    # transformers renamed the argument in 4.56 and warns about the old name since.
+    name = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+    options: dict[str, Any] = {name: dtype}
+    if precision in {"int8", "nf4"}:
+        options["quantization_config"] = _quantization(precision, dtype)
+        options["device_map"] = {"": device}
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=not allow_download,
+            **options,
+        )
+    except Exception as error:  # noqa: BLE001  every architecture fails in its own way
+        raise PolicyError(_load_message("model", source, allow_download, error)) from error
+    if precision not in {"int8", "nf4"}:
+        model = model.to(device)
+    return model.eval().requires_grad_(False)
+
+
+def _quantization(precision: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _load_message(part: str, source: str, allow_download: bool, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    remedy = "check that the folder is complete and of a causal language model"
+    if not Path(source).is_dir():
+        remedy = "check the hub id" if allow_download else (
+            "it is neither a folder nor in the local cache, and downloads are switched off"
+        )
+    elif "trust_remote_code" in reason:
+        remedy = "code that comes with a model is never run: use an architecture that transformers knows"
+    return f"The {part} of {source!r} cannot be loaded: {remedy} ({type(error).__name__}: {reason})."
+
+
+def _fresh_config(rank: int, alpha: int) -> dict[str, Any]:
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+    )
+    return _plain(config.to_dict())
+
+
+def _wrap(model: Any, config: dict[str, Any]) -> Any:  # noqa: ANN401
+    from peft import PeftConfig, get_peft_model
+
+    return get_peft_model(model, PeftConfig.from_peft_type(**config))
+
+
+def _unwrap(model: Any) -> None:  # noqa: ANN401
+    base = model.unload()
+    if hasattr(base, "peft_config"):  # peft leaves it behind and would warn at the next adapter
+        del base.peft_config
+    base.requires_grad_(False)
+
+
+def _load_state(model: Any, adapter: Adapter) -> None:  # noqa: ANN401
+    from peft import set_peft_model_state_dict
+
+    result = set_peft_model_state_dict(model, adapter.state)
+    missing = [key for key in result.missing_keys if "lora_" in key]
+    if missing or result.unexpected_keys:
+        key = (missing or result.unexpected_keys)[0]
+        raise PolicyError(
+            f"The adapter does not fit this model (first difference: {key!r}); "
+            "load the base model that it was trained on."
+        )
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Make peft's configuration JSON: sets become sorted lists, enums their values."""
+
+    def convert(value: object) -> object:
+        return sorted(value) if isinstance(value, (set, frozenset)) else getattr(value, "value", str(value))
+
+    return json.loads(json.dumps(config, default=convert))

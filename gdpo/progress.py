@@ -1,0 +1,20 @@
+"""How long work tells the outside where it stands, and how the outside stops it."""
+
+from __future__ import annotations
+
+
+class Progress:
+    """Receives what happens during long work. This one ignores everything; hosts override it.
+
+    Any method may raise to stop the work: the trainer then writes a checkpoint, cleans up and lets
+    the exception pass. `poll` is called often (between tokens), so it must be cheap.
+    """
+
+    def poll(self) -> None:
+        """Give the host a chance to stop the work by raising."""
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` units of the phase `name` are finished (sampling, scoring, ...)."""
+
+    def record(self, record: dict) -> None:
+        """One training step is finished; `record` is its line of `history.jsonl`."""

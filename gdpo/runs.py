@@ -1,0 +1,153 @@
+"""A run's folder: its identity, its lock, its checkpoints, its records.
+
+`run.json` says what the run is. The same settings continue it, other settings are refused: nothing that was
+trained is overwritten. Only `steps` may differ, so that a finished run can be made longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .errors import TrainingError, shorten
+from .history import COMPLETIONS_FILE, HISTORY_FILE, append_line, read_lines, truncate, write_atomically
+from .methods import Objective
+from .policy import Adapter, Policy, load_adapter, save_adapter
+from .prompts import Prompt
+from .rewards.base import to_json
+from .settings import TrainSettings
+
+_LIBRARIES = ("torch", "transformers", "peft", "torchjd", "bitsandbytes")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened, locked run folder."""
+
+    folder: Path
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Append one record to the history."""
+        append_line(self.folder / HISTORY_FILE, record)
+
+    def append_completion(self, record: dict[str, Any]) -> None:
+        """Append one sampled completion with its rewards."""
+        append_line(self.folder / COMPLETIONS_FILE, record)
+
+    def rewind(self, step: int) -> None:
+        """Drop what was recorded after `step`."""
+        truncate(self.folder / HISTORY_FILE, step)
+        truncate(self.folder / COMPLETIONS_FILE, step)
+
+    def evaluations(self) -> list[tuple[int, dict[str, Any]]]:
+        """Step and `eval` entry of every evaluation so far."""
+        records = read_lines(self.folder / HISTORY_FILE)
+        return [(r["step"], r["eval"]) for r in records if "eval" in r]
+
+    def finish(self, adapter: Adapter) -> None:
+        """Write the final adapter."""
+        save_adapter(adapter, self.folder / "adapter")
+
+    def adapter(self) -> Adapter:
+        """The final adapter."""
+        return load_adapter(self.folder / "adapter")
+
+
+@contextmanager
+def open_run(folder: Path, identity: dict[str, Any], workflow: dict[str, Any] | None) -> Iterator[Run]:
+    """Make the run's folder or take up the run in it, locked against a second training.
+
+    Raises:
+        TrainingError: Another training uses the folder, or the run in it has other settings.
+    """
+    from filelock import FileLock, Timeout
+
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TrainingError(
+            f"The run {folder.name!r} is being trained right now; wait for it or choose another `run_name`."
+        ) from error
+    try:
+        file = folder / "run.json"
+        if file.is_file():
+            _check_identity(folder, _read(file)["identity"], identity)
+        else:
+            content = {"identity": identity, "versions": _versions(), "workflow": workflow}
+            write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
+        yield Run(folder)
+    finally:
+        lock.release()
+
+
+def identify(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    heldout: Sequence[Prompt],
+    objective: Objective,
+    settings: TrainSettings,
+) -> dict[str, Any]:
+    """Everything that a run's result depends on, as JSON."""
+    options = {k: v for k, v in asdict(settings).items() if k != "steps"}
+    adapter = None
+    if policy.adapter:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(policy.adapter.state.items()):
+            digest.update(name.encode() + tensor.float().numpy().tobytes())
+        adapter = digest.hexdigest()
+    return {
+        "model": policy.base.source,
+        "precision": policy.base.precision,
+        "adapter": adapter,
+        "prompts": _digest(prompts),
+        "heldout": _digest(heldout),
+        "rewards": [to_json(reward) for reward in objective.rewards],
+        "method": objective.method,
+        "weighting": objective.weighting,
+        "dispersion_floor": objective.dispersion_floor,
+        "settings": options,
+    }
+
+
+def _digest(prompts: Sequence[Prompt]) -> str:
+    text = json.dumps([[p.messages, dict(p.fields)] for p in prompts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{str(file)!r} cannot be read ({error}); choose another `run_name`."
+        ) from error
+
+
+def _check_identity(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    old, new = ({**d, **d["settings"]} for d in (old, json.loads(json.dumps(new))))
+    changed = [k for k in new if k != "settings" and old.get(k) != new[k]]
+    if changed:
+        key = changed[0]
+        raise TrainingError(
+            f"The run {folder.name!r} was trained with another `{key}` ({shorten(old.get(key), 40)} there, "
+            f"{shorten(new[key], 40)} here); choose another `run_name`."
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,165 @@
+"""From the Gramian of the reward gradients to the weight of each reward. `(K,)` and `(K, K)`, float64.
+
+The rule of this pack, "directed": how far each reward still has to go decides who yields, the gradients
+decide what is yielded. A reward that is ahead gives up the part of its gradient that would push back one
+that is behind; the one behind is never projected. Rules of the literature come from torchjd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import MethodError
+from .gramian import dispersion
+
+# A reward that has reached its target keeps this share of its preference, so that it is not let go.
+_MAINTENANCE = 0.05
+# A deficit of 2 means: as far below the start as the target is above it.
+_MAX_DEFICIT = 2.0
+# The way from start to target is taken as at least this share of the range.
+_MIN_WAY = 0.05
+# Projections may raise a weight to at most this multiple of the largest working preference.
+_MAX_RATIO = 4.0
+# Hildreth's iteration stops when no multiplier moves by more than this share.
+_TOLERANCE = 1e-9
+_MAX_SWEEPS = 1000
+# Bisection steps for the dispersion's blend: 2^-20 of the way.
+_BISECTIONS = 20
+
+
+def deficits(means: Tensor, starts: Tensor, targets: Tensor, ranges: Tensor) -> Tensor:
+    """How far each reward still is from its target: 1 at its start, 0 there, at most 2.
+
+    delta_k = clip((target_k - mean_k) / (target_k - start_k), 0, 2).
+
+    Args:
+        means: Smoothed mean rewards.
+        starts: Mean rewards before training.
+        targets: What is good enough.
+        ranges: Width of each reward's range.
+    """
+    way = torch.maximum(targets - starts, _MIN_WAY * ranges)
+    return ((targets - means) / way).clamp(0, _MAX_DEFICIT)
+
+
+def working_preference(preferences: Tensor, deficit: Tensor) -> Tensor:
+    """The preference where it is still needed: p_k = u_k (delta_k + 0.05)."""
+    return preferences * (deficit + _MAINTENANCE)
+
+
+def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
+    """Rows T_k: reward k's gradient, in coordinates of all gradients, freed of what harms laggards.
+
+    For each k the nearest vector to g_k whose inner product with every g_l of larger deficit is not
+    negative, or g_k . g_l >= 0 to begin with: the projection onto the dual cone of the laggards, as
+    t = e_k + sum_l lambda_l e_l with lambda >= 0. Hildreth's procedure visits the laggards from the largest
+    deficit down; its first sweep is the sequential projection of PCGrad (arXiv 2001.06782), the
+    later sweeps make it right for all laggards at once (dual cone: arXiv 2406.16232).
+
+    Returns:
+        T, `(K, K)`; the identity where nothing conflicts.
+    """
+    count = len(gramian)
+    rows = torch.eye(count, dtype=gramian.dtype)
+    for k in range(count):
+        order = deficit.argsort(descending=True, stable=True).tolist()
+        laggards = [i for i in order if deficit[i] > deficit[k] and gramian[i, i] > 0]
+        for _ in range(_MAX_SWEEPS):
+            moved = 0.0
+            for i in laggards:
+                step = max(float(-(rows[k] @ gramian[:, i]) / gramian[i, i]), -float(rows[k, i]))
+                rows[k, i] += step
+                moved = max(moved, abs(step) / (1.0 + float(rows[k, i])))
+            if moved < _TOLERANCE:
+                break
+    return rows
+
+
+def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """Weights by progress and direction: alpha = sum_k p_k T_k, bounded.
+
+    Without conflict they are the working preferences.
+    """
+    preference = working_preference(preferences, deficit)
+    weights = preference @ project_leaders(gramian, deficit)
+    return weights.clamp(max=_MAX_RATIO * float(preference.max()))
+
+
+def by_deficit(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """Weights by progress alone: the working preferences."""
+    return working_preference(preferences, deficit)
+
+
+def fixed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """The user's preferences, unchanged."""
+    return preferences.clone()
+
+
+def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Callable[..., Tensor]:
+    """A weighting of torchjd, with the preference as its vector, or multiplied on where it knows none."""
+
+    def rule(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+        from torchjd import aggregation
+
+        weights = make(aggregation, preferences)(gramian)
+        return weights if preferred else weights * preferences
+
+    return rule
+
+
+WEIGHTINGS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Tensor], str]] = {
+    "directed": (directed, "by deficit; leaders are projected off laggards (this pack's GDPO)"),
+    "by_deficit": (by_deficit, "by deficit alone, no projection"),
+    "fixed": (fixed, "the preferences, unchanged"),
+    "upgrad": (
+        _torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True),
+        "UPGrad, arXiv 2406.16232: no reward is pushed back, symmetric",
+    ),
+    "dualproj": (
+        _torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True),
+        "DualProj, arXiv 2406.16232: nearest direction that pushes no reward back",
+    ),
+    "mgda": (
+        _torchjd(lambda a, u: a.MGDAWeighting(), preferred=False),
+        "MGDA: the shortest convex combination, then times the preferences",
+    ),
+    "pcgrad": (
+        _torchjd(lambda a, u: a.PCGradWeighting(), preferred=False),
+        "PCGrad, arXiv 2001.06782: pairwise projections, then times the preferences",
+    ),
+}
+
+
+def weigh(rule: str, gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """The weights by the named rule of `WEIGHTINGS`."""
+    if rule not in WEIGHTINGS:
+        raise MethodError(f"`weighting` should be one of {', '.join(WEIGHTINGS)}. Found {rule!r}.")
+    return WEIGHTINGS[rule][0](gramian, preferences, deficit)
+
+
+def spread(weights: Tensor, gramian: Tensor, preferences: Tensor, floor: float) -> Tensor:
+    """Move the weights just far enough for the gradients' dispersion to reach `floor`.
+
+    They are blended towards preference_k / |g_k|, under which every reward pushes with its preference's
+    strength, by the smallest share that reaches the floor. Where even that end of the way does not reach it
+    (rewards that want the same, or too few samples to tell), the weights stay as they are.
+    """
+    if dispersion(weights, gramian) >= floor:
+        return weights
+    norms = gramian.diagonal().clamp(min=0).sqrt()
+    even = torch.where(norms > 0, preferences / norms.clamp(min=1e-30), 0.0)
+    if even.sum() <= 0 or weights.sum() <= 0:
+        return weights
+    even = even * (weights.sum() / even.sum())
+    if dispersion(even, gramian) < floor:
+        return weights
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        reached = dispersion((1 - middle) * weights + middle * even, gramian) >= floor
+        low, high = (low, middle) if reached else (middle, high)
+    return (1 - high) * weights + high * even
