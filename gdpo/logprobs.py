@@ -6,6 +6,8 @@ checkpointed: its logits are made again in the backward pass, so that only one c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +58,29 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
     logprobs, entropy = _in_chunks(head, hidden[mask], targets[mask])
     empty = torch.zeros(mask.shape, device=mask.device)
     return TokenScores(empty.masked_scatter(mask, logprobs), empty.masked_scatter(mask, entropy))
+
+
+@contextmanager
+def checkpointing(model: Any, enabled: bool) -> Iterator[None]:  # noqa: ANN401
+    """Activation checkpointing inside the block, without putting dropout into training mode."""
+    if not enabled:
+        yield
+        return
+    inner = model.get_base_model()
+    # transformers renamed the pair of methods in version 5.
+    name = "activation" if hasattr(inner, "activation_checkpointing_enable") else "gradient"
+    enable = getattr(inner, f"{name}_checkpointing_enable")
+    enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
+    # It checkpoints in training mode only; the flag of the layer itself is what it looks at.
+    layers = [m for m in inner.modules() if hasattr(m, "gradient_checkpointing")]
+    try:
+        for layer in layers:
+            layer.training = True
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        getattr(inner, f"{name}_checkpointing_disable")()
 
 
 class _Head:

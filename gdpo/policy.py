@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -332,7 +333,9 @@ def _fresh_config(rank: int, alpha: int) -> dict[str, Any]:
 def _wrap(model: Any, config: dict[str, Any]) -> Any:  # noqa: ANN401
     from peft import PeftConfig, get_peft_model
 
-    return get_peft_model(model, PeftConfig.from_peft_type(**config))
+    with warnings.catch_warnings():  # peft still reads a name that transformers 5 has renamed
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(model, PeftConfig.from_peft_type(**config))
 
 
 def _unwrap(model: Any) -> None:  # noqa: ANN401

@@ -77,11 +77,17 @@ def load_prompts(
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".txt": _txt_rows}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise PromptError(f"A prompt file must end in .jsonl, .csv or .txt. Found {shorten(path.name)}.")
+        raise PromptError(
+            f"A prompt file must end in .jsonl, .csv or .txt. Found {shorten(path.name)}."
+        )
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise PromptError(f"`limit` must be 0 (all) or a number of prompts. Found {shorten(limit)}.")
+        raise PromptError(
+            f"`limit` must be 0 (all) or a number of prompts. Found {shorten(limit)}."
+        )
     if len(system) > MAX_PROMPT_CHARACTERS:
-        raise PromptError(f"`system` may have {MAX_PROMPT_CHARACTERS} characters. Found {len(system)}.")
+        raise PromptError(
+            f"`system` may have {MAX_PROMPT_CHARACTERS} characters. Found {len(system)}."
+        )
     column = "prompt" if reader is _txt_rows else prompt_column
     prompts, problems, bad = [], [], 0
     for line, row in reader(_read_text(path), path.name):
@@ -92,7 +98,9 @@ def load_prompts(
             if len(problems) < REPORTED_ROWS:
                 problems.append(f"line {line}: {error}")
         if len(prompts) + bad > MAX_ROWS:
-            raise PromptError(f"{shorten(path.name)} has more than {MAX_ROWS} rows. Split the file.")
+            raise PromptError(
+                f"{shorten(path.name)} has more than {MAX_ROWS} rows. Split the file."
+            )
     if bad:
         rows = "1 bad row" if bad == 1 else f"{bad} bad rows"
         more = "; ..." if bad > len(problems) else ""
@@ -103,7 +111,7 @@ def load_prompts(
 
 
 def _read_text(path: Path) -> str:
-    """The whole file as text with `\\n` line ends."""
+    """The whole file as text, all line ends alike."""
     if not path.is_file():
         raise PromptError(f"No prompt file at {shorten(str(path), 300)}. Check the name.")
     try:
@@ -112,7 +120,9 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise PromptError(f"{shorten(path.name)} cannot be read: {error.strerror}.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise PromptError(f"{shorten(path.name)} has more than {MAX_FILE_BYTES // 2**20} MiB. Split the file.")
+        raise PromptError(
+            f"{shorten(path.name)} has more than {MAX_FILE_BYTES // 2**20} MiB. Split the file."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -158,7 +168,7 @@ def _parse_json_row(content: str) -> Row:
     except ValueError as error:
         return _BadRowError(f"not usable ({error})")
     if not isinstance(row, dict):
-        return _BadRowError(f"must be a JSON object like {{\"prompt\": \"...\"}}. Found {shorten(row)}")
+        return _BadRowError(f'must be a JSON object like {{"prompt": "..."}}. Found {shorten(row)}')
     return row
 
 
@@ -211,7 +221,9 @@ def _to_prompt(row: Row, column: str, system: str, line: int) -> Prompt:
     elif isinstance(value, str):
         messages = (("user", value),)
     else:
-        raise _BadRowError(f"column {shorten(column)} must be a text or a list of messages. Found {shorten(value)}")
+        raise _BadRowError(
+            f"column {shorten(column)} must be a text or a list of messages. Found {shorten(value)}"
+        )
     _check_messages(messages, column)
     if system and messages[0][0] != "system":
         messages = (("system", system), *messages)
@@ -225,9 +237,13 @@ def shorten_list(text: str) -> str:
 
 def _to_message(item: object) -> tuple[str, str]:
     if not isinstance(item, dict) or not isinstance(item.get("content"), str):
-        raise _BadRowError(f'a message must be {{"role": ..., "content": text}}. Found {shorten(item)}')
+        raise _BadRowError(
+            f'a message must be {{"role": ..., "content": text}}. Found {shorten(item)}'
+        )
     if item.get("role") not in ROLES:
-        raise _BadRowError(f"role must be one of {', '.join(ROLES)}. Found {shorten(item.get('role'))}")
+        raise _BadRowError(
+            f"role must be one of {', '.join(ROLES)}. Found {shorten(item.get('role'))}"
+        )
     return item["role"], item["content"]
 
 
@@ -241,4 +257,6 @@ def _check_messages(messages: tuple[tuple[str, str], ...], column: str) -> None:
         raise _BadRowError("a system message must be the first")
     size = sum(len(content) for _, content in messages)
     if size > MAX_PROMPT_CHARACTERS:
-        raise _BadRowError(f"the prompt has {size} characters; at most {MAX_PROMPT_CHARACTERS} are allowed")
+        raise _BadRowError(
+            f"the prompt has {size} characters; at most {MAX_PROMPT_CHARACTERS} are allowed"
+        )

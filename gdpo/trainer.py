@@ -12,7 +12,6 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from .director import Direction, Director
 from .errors import TrainingError
 from .evaluation import evaluate
 from .gradients import RewardGradients
-from .logprobs import score_tokens
+from .logprobs import checkpointing, score_tokens
 from .methods import Objective, direct_advantages
 from .optimizers import make_optimizer
 from .policy import Policy, read_adapter, trainable, write_adapter
@@ -225,7 +224,7 @@ class _Loop:
         normaliser = count / rollouts.lengths.sum()
         entropy = torch.zeros((), device=device)
         rows = torch.arange(count, device=device)
-        with _checkpointing(self._model, self._settings.gradient_checkpointing), gradients.recording():
+        with checkpointing(self._model, self._settings.gradient_checkpointing), gradients.recording():
             for part in self._micro_batches(rollouts, rows):
                 self._progress.poll()
                 scores = score_tokens(self._model, rollouts, part, self._settings.temperature)
@@ -386,25 +385,6 @@ def derive_seed(seed: int, purpose: str, number: int) -> int:
     """A seed for one purpose and step: no generator's state has to survive from one step to the next."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
-
-
-@contextmanager
-def _checkpointing(model: Any, enabled: bool) -> Iterator[None]:  # noqa: ANN401
-    """Activation checkpointing for the update only, without putting dropout into training mode."""
-    if not enabled:
-        yield
-        return
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    # transformers checkpoints in training mode only; the flag of the module itself is what it looks at.
-    layers = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
-    try:
-        for layer in layers:
-            layer.training = True
-        yield
-    finally:
-        for layer in layers:
-            layer.training = False
-        model.gradient_checkpointing_disable()
 
 
 def _kl(ratios: Tensor, rollouts: Rollouts) -> float:

@@ -60,23 +60,35 @@ def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
     deficit down; its first sweep is the sequential projection of PCGrad (arXiv 2001.06782), the
     later sweeps make it right for all laggards at once (dual cone: arXiv 2406.16232).
 
+    Args:
+        gramian: Well conditioned, as `positive_semidefinite` returns it.
+        deficit: `(K,)`.
+
     Returns:
         T, `(K, K)`; the identity where nothing conflicts.
     """
-    count = len(gramian)
-    rows = torch.eye(count, dtype=gramian.dtype)
-    for k in range(count):
-        order = deficit.argsort(descending=True, stable=True).tolist()
-        laggards = [i for i in order if deficit[i] > deficit[k] and gramian[i, i] > 0]
-        for _ in range(_MAX_SWEEPS):
-            moved = 0.0
-            for i in laggards:
-                step = max(float(-(rows[k] @ gramian[:, i]) / gramian[i, i]), -float(rows[k, i]))
-                rows[k, i] += step
-                moved = max(moved, abs(step) / (1.0 + float(rows[k, i])))
-            if moved < _TOLERANCE:
-                break
-    return rows
+    matrix, order = gramian.tolist(), deficit.argsort(descending=True, stable=True).tolist()
+    rows = []
+    for k in range(len(matrix)):
+        laggards = [i for i in order if deficit[i] > deficit[k] and matrix[i][i] > 0]
+        rows.append(_project(matrix, k, laggards))
+    return torch.tensor(rows, dtype=gramian.dtype)
+
+
+def _project(matrix: list[list[float]], k: int, laggards: list[int]) -> list[float]:
+    """One row of `project_leaders`, on plain numbers: K is small and the loop is long."""
+    row = [float(i == k) for i in range(len(matrix))]
+    products = list(matrix[k])  # inner products of the current vector with every gradient
+    for _ in range(_MAX_SWEEPS):
+        moved = 0.0
+        for i in laggards:
+            step = max(-products[i] / matrix[i][i], -row[i])
+            row[i] += step
+            products = [p + step * m for p, m in zip(products, matrix[i], strict=True)]
+            moved = max(moved, abs(step) / (1 + row[i]))
+        if moved < _TOLERANCE:
+            break
+    return row
 
 
 def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:

@@ -1,0 +1,112 @@
+"""K gradients from one backward pass are the K gradients of K backward passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gdpo.gradients import RewardGradients
+from gdpo.logprobs import checkpointing, score_tokens
+from gdpo.policy import trainable
+from gdpo.prompts import Prompt
+from gdpo.rollouts import sample
+
+K = 5
+
+
+@pytest.fixture
+def training(tiny_policy):
+    """A model with a random adapter on it, and rollouts of different lengths."""
+    with trainable(tiny_policy, rank=4, alpha=8, seed=1) as model:
+        generator = torch.Generator().manual_seed(2)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_B" in name:  # zero at first, which would hide the A side
+                parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+        prompts = [Prompt((("user", text),), {}) for text in ("the printer", "restart the router please")]
+        rollouts = sample(model, tiny_policy.base.tokenizer, prompts, group_size=4, max_new_tokens=12, seed=3)
+        yield model, rollouts
+
+
+def log_likelihoods(model, rollouts, rows):
+    return score_tokens(model, rollouts, rows, 1.0).logprobs.sum(1)
+
+
+def separate_passes(model, rollouts, coefficients):
+    """The plain way: one backward pass for each reward, by autograd alone."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rows = torch.arange(coefficients.shape[1])
+    found = []
+    for row in coefficients:
+        loss = (row * log_likelihoods(model, rollouts, rows)).sum()
+        found.append(torch.autograd.grad(loss, parameters))
+    return parameters, [torch.stack(each) for each in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("micro_batch", [8, 3, 1])
+@pytest.mark.parametrize("enabled", [False, True])
+def test_one_pass_equals_k_separate_passes(training, micro_batch, enabled):
+    model, rollouts = training
+    coefficients = torch.randn(K, 8, generator=torch.Generator().manual_seed(4))
+    parameters, expected = separate_passes(model, rollouts, coefficients)
+
+    gradients = RewardGradients(model, coefficients)
+    with checkpointing(model, enabled), gradients.recording():
+        for rows in torch.randperm(8, generator=torch.Generator().manual_seed(5)).split(micro_batch):
+            gradients.backward(log_likelihoods(model, rollouts, rows), rows)
+
+    assert [id(p) for p in gradients.parameters] == [id(p) for p in parameters]
+    for buffer, wanted in zip(gradients.buffers, expected, strict=True):
+        assert wanted.abs().max() > 1e-4
+        torch.testing.assert_close(buffer, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_squared_norms_are_those_of_each_completion_alone(training):
+    model, rollouts = training
+    _, each = separate_passes(model, rollouts, torch.eye(8))
+    expected = sum(g.flatten(1).square().sum(1) for g in each)
+    gradients = RewardGradients(model, torch.ones(1, 8))
+    with gradients.recording():
+        gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))
+    torch.testing.assert_close(gradients.squared_norms, expected, rtol=1e-4, atol=0)
+
+
+def test_inner_products_and_combination_follow_from_the_buffers(training):
+    model, rollouts = training
+    coefficients = torch.randn(3, 8, generator=torch.Generator().manual_seed(6))
+    _, expected = separate_passes(model, rollouts, coefficients)
+    flat = torch.cat([g.flatten(1) for g in expected], 1).double()
+    gradients = RewardGradients(model, coefficients)
+    with gradients.recording():
+        gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))
+    torch.testing.assert_close(gradients.inner_products(), flat @ flat.T, rtol=1e-4, atol=1e-8)
+    weights = torch.tensor([0.5, -1.0, 2.0])
+    for combined, each in zip(gradients.combine(weights), expected, strict=True):
+        wanted = torch.einsum("k,k...->...", weights, each)
+        torch.testing.assert_close(combined, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_the_model_is_as_before_after_recording(training):
+    model, rollouts = training
+    rows = torch.arange(8)
+    before = log_likelihoods(model, rollouts, rows)
+    gradients = RewardGradients(model, torch.ones(1, 8))
+    with gradients.recording():
+        during = log_likelihoods(model, rollouts, rows)
+    after = log_likelihoods(model, rollouts, rows)
+    assert torch.equal(before, after)
+    torch.testing.assert_close(during, before, rtol=1e-6, atol=1e-6)
+    after.sum().backward()  # ordinary autograd works again
+    assert all(p.grad is not None for p in gradients.parameters)
+
+
+def test_checkpointing_recomputes_each_layer_in_the_backward_pass(training):
+    model, rollouts = training
+    calls = []
+    layer = model.get_base_model().model.layers[0]
+    handle = layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+    gradients = RewardGradients(model, torch.ones(1, 8))
+    with checkpointing(model, True), gradients.recording():
+        gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))
+    handle.remove()
+    assert len(calls) == 2
+    assert not model.training

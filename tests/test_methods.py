@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from gdpo.director import Director
+from gdpo.errors import MethodError
+from gdpo.methods import METHODS, combine_rewards, reward_advantages
+from gdpo.rewards import SCORERS
+from gdpo.rewards.base import Reward
+
+F64 = torch.float64
+
+
+def rewards(*preferences: float) -> list[Reward]:
+    scorer = SCORERS["Conciseness"]()
+    return [Reward(f"r{k}", scorer, preference=p, target=0.9) for k, p in enumerate(preferences)]
+
+
+def observe_and_decide(director: Director, scores: torch.Tensor, gradients: torch.Tensor):
+    """Feed one step with rewards (K, B, G) and per-completion gradients (N, P)."""
+    advantages = director.observe(scores).flatten(1)
+    count = advantages.shape[1]
+    mixed = advantages @ gradients / count
+    return director.decide(mixed @ mixed.T, advantages, gradients.square().sum(1))
+
+
+def steps(method: str, count: int, weighting: str = "directed"):
+    objective = combine_rewards(rewards(1.0, 3.0), method=method, weighting=weighting, dispersion_floor=0.0)
+    director = Director(objective)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        scores = torch.rand(2, 4, 4, generator=generator, dtype=F64)
+        gradients = torch.randn(16, 50, generator=generator, dtype=F64)
+        yield director, observe_and_decide(director, scores, gradients)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"gdpo"}))
+def test_published_methods_keep_the_preferences_as_weights(method):
+    for _, direction in steps(method, 8):
+        torch.testing.assert_close(direction.weights, torch.tensor([0.25, 0.75], dtype=F64))
+
+
+def test_gdpo_starts_with_the_preferences_and_then_directs():
+    found = [direction.weights for _, direction in steps("gdpo", 12)]
+    torch.testing.assert_close(found[0], torch.tensor([0.25, 0.75], dtype=F64))
+    assert not torch.allclose(found[-1], found[0], atol=1e-3)
+
+
+def test_the_reward_that_lags_gains_weight():
+    director = Director(combine_rewards(rewards(1.0, 1.0), dispersion_floor=0.0))
+    generator = torch.Generator().manual_seed(1)
+    for step in range(25):
+        base = torch.tensor([0.2 + 0.03 * step, 0.2], dtype=F64)[:, None, None]  # only the first rises
+        noise = 0.05 * torch.rand(2, 4, 4, generator=generator, dtype=F64)
+        gradients = torch.randn(16, 50, generator=generator, dtype=F64)
+        direction = observe_and_decide(director, base + noise, gradients)
+    assert direction.deficits[0] < direction.deficits[1]
+    assert direction.weights[1] > 2 * direction.weights[0]
+
+
+def test_a_director_goes_on_from_its_state_exactly():
+    original = [direction for _, direction in steps("gdpo", 9)]
+    director = None
+    for number, (current, direction) in enumerate(steps("gdpo", 9)):
+        if number == 4:
+            saved = json.loads(json.dumps(current.state()))
+            director = Director(current.objective)
+            director.restore(saved)
+        if number == 8:
+            assert torch.equal(direction.weights, original[8].weights)
+    # Replay steps 5 to 8 on the restored one with the same data.
+    generator = torch.Generator().manual_seed(0)
+    for number in range(9):
+        scores = torch.rand(2, 4, 4, generator=generator, dtype=F64)
+        gradients = torch.randn(16, 50, generator=generator, dtype=F64)
+        if number > 4:
+            replayed = observe_and_decide(director, scores, gradients)
+    assert torch.equal(replayed.weights, original[8].weights)
+    assert torch.equal(replayed.cosines, original[8].cosines)
+
+
+def test_a_reward_that_never_scored_does_not_spoil_the_others():
+    director = Director(combine_rewards(rewards(1.0, 1.0)))
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(6):
+        scores = torch.rand(2, 4, 4, generator=generator, dtype=F64)
+        scores[1] = torch.nan
+        direction = observe_and_decide(director, scores, torch.randn(16, 50, generator=generator, dtype=F64))
+    assert torch.isfinite(direction.weights).all()
+    assert json.loads(json.dumps(director.state(), allow_nan=False))["_means"][1] is None
+
+
+def test_one_reward_gives_the_same_direction_under_gdpo_decoupled_and_grpo():
+    scores = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(3), dtype=F64)
+    scale = torch.ones(1, dtype=F64)
+    flat = [
+        reward_advantages(combine_rewards(rewards(1.0), method=m), scores, scale).flatten()
+        for m in ("gdpo_decoupled", "grpo")
+    ]
+    assert float(torch.nn.functional.cosine_similarity(*flat, dim=0)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rewards": []}, "Found 0"),
+        ({"rewards": rewards(*[1.0] * 17)}, "Found 17"),
+        ({"rewards": rewards(1.0) * 2}, "named 'r0'"),
+        ({"rewards": rewards(0.0)}, "preferences are 0"),
+        ({"rewards": rewards(1.0), "method": "ppo"}, "Found 'ppo'"),
+        ({"rewards": rewards(1.0), "weighting": "x"}, "Found 'x'"),
+        ({"rewards": rewards(1.0), "dispersion_floor": 1.5}, "Found 1.5"),
+        ({"rewards": rewards(1.0), "dispersion_floor": float("nan")}, "Found nan"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_in_one_line(arguments, message):
+    with pytest.raises(MethodError, match=message) as caught:
+        combine_rewards(**arguments)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_tokenizer
+
+from gdpo.errors import PolicyError
+from gdpo.logprobs import score_tokens
+from gdpo.policy import encode_prompt, stop_ids
+from gdpo.prompts import Prompt
+from gdpo.rollouts import _choose, sample
+
+PROMPTS = [Prompt((("user", text),), {}) for text in ("the printer", "restart the router then check", "?")]
+
+
+def architectures() -> dict:
+    """Tiny random models of several families: rotary, q/k norms, sliding windows, tied and scaled heads."""
+    import transformers as t
+
+    common = {
+        "vocab_size": len(make_tokenizer()),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+    }
+    return {
+        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**common)),
+        "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**common)),
+        "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**common, head_dim=8)),
+        "gemma2": lambda: t.Gemma2ForCausalLM(
+            t.Gemma2Config(**common, head_dim=8, sliding_window=8, final_logit_softcapping=5.0)
+        ),
+        "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**common, sliding_window=8)),
+        "phi3": lambda: t.Phi3ForCausalLM(t.Phi3Config(**common)),
+        "granite": lambda: t.GraniteForCausalLM(t.GraniteConfig(**common, logits_scaling=3.0)),
+    }
+
+
+@pytest.fixture(scope="module", params=list(architectures()))
+def model(request):
+    torch.manual_seed(0)
+    module = architectures()[request.param]().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5.0)  # sharp enough that the likeliest token has no close second
+    return module
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+def test_greedy_sampling_equals_generate(model, tokenizer):
+    found = sample(model, tokenizer, PROMPTS, group_size=2, max_new_tokens=20, temperature=0, seed=0)
+    for b, prompt in enumerate(PROMPTS):
+        ids = torch.tensor([encode_prompt(tokenizer, prompt)])
+        with torch.no_grad():
+            expected = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=0
+            )[0, ids.shape[1] :].tolist()
+        for row in (2 * b, 2 * b + 1):
+            mine = found.completion_ids[row][found.completion_mask[row]].tolist()
+            assert mine == expected[: len(mine)]
+            assert len(mine) == len(expected) or expected[len(mine) - 1] in stop_ids(model, tokenizer)
+
+
+def test_returned_logprobs_are_those_of_a_full_forward(model, tokenizer):
+    found = sample(model, tokenizer, PROMPTS, group_size=3, max_new_tokens=16, temperature=0.8, seed=1)
+    scores = score_tokens(model, found, torch.arange(9), 0.8)
+    torch.testing.assert_close(scores.logprobs[found.completion_mask], found.logprobs[found.completion_mask], rtol=0, atol=1e-4)
+    for row in range(9):  # and of the model's own logits, for one sequence alone
+        ids = torch.cat([found.prompt_ids[row][found.prompt_mask[row].bool()], found.completion_ids[row]])
+        length = found.completion_ids.shape[1]
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0, -length - 1 : -1]
+        wanted = (logits / 0.8).log_softmax(-1)
+        chosen = wanted.gather(1, found.completion_ids[row][:, None]).squeeze(1)
+        entropy = -(wanted.exp() * wanted).sum(-1)
+        mask = found.completion_mask[row]
+        torch.testing.assert_close(scores.logprobs[row][mask], chosen[mask], rtol=0, atol=1e-4)
+        torch.testing.assert_close(scores.entropy[row][mask], entropy[mask], rtol=0, atol=1e-3)
+
+
+def test_chunks_do_not_change_scores_or_gradients(tiny_policy, monkeypatch):
+    from gdpo import logprobs
+
+    base = tiny_policy.base
+    found = sample(base.model, base.tokenizer, PROMPTS, group_size=2, max_new_tokens=8, seed=2)
+    weight = base.model.model.layers[0].mlp.up_proj.weight.requires_grad_(True)
+    results = []
+    for elements in (2**30, 3 * 320):
+        monkeypatch.setattr(logprobs, "_CHUNK_ELEMENTS", elements)
+        scores = score_tokens(base.model, found, torch.arange(6), 1.0)
+        results.append((scores.logprobs.detach(), *torch.autograd.grad(scores.logprobs.sum(), weight)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_seed_gives_the_same_completions_and_another_seed_others(tiny_policy):
+    base = tiny_policy.base
+    draw = lambda seed: sample(base.model, base.tokenizer, PROMPTS, group_size=4, max_new_tokens=12, seed=seed)  # noqa: E731
+    assert torch.equal(draw(5).completion_ids, draw(5).completion_ids)
+    assert not torch.equal(draw(5).completion_ids, draw(6).completion_ids)
+
+
+def test_dropping_finished_rows_does_not_change_the_others(tiny_policy, monkeypatch):
+    from gdpo import rollouts
+
+    monkeypatch.setattr(rollouts, "stop_ids", lambda *_: list(range(2, 20)))  # so that many rows end early
+    base = tiny_policy.base
+    runs = []
+    for share in (0.01, 2.0):  # drop at once, never drop
+        monkeypatch.setattr(rollouts, "_DROP_SHARE", share)
+        runs.append(sample(base.model, base.tokenizer, PROMPTS, group_size=16, max_new_tokens=40, seed=7))
+    assert 8 < sum(not c.truncated for c in runs[0].completions) < 48
+    assert torch.equal(runs[0].completion_ids, runs[1].completion_ids)
+    torch.testing.assert_close(runs[0].logprobs, runs[1].logprobs, rtol=0, atol=1e-4)
+
+
+def test_sampled_frequencies_are_the_probabilities():
+    logits = torch.tensor([[2.0, 0.0, -torch.inf, 1.0]]).repeat(20000, 1)
+    uniforms = torch.rand(20000, generator=torch.Generator().manual_seed(0))
+    tokens, logprobs = _choose(logits, 0.5, uniforms)
+    wanted = (logits[0] / 0.5).softmax(0)
+    frequencies = torch.bincount(tokens, minlength=4) / 20000
+    assert frequencies[2] == 0
+    # standard error of a share is at most 0.5 / sqrt(20000) = 0.0035; four of them
+    torch.testing.assert_close(frequencies, wanted, rtol=0, atol=0.015)
+    torch.testing.assert_close(logprobs, wanted.log()[tokens])
+
+
+def test_a_completion_ends_at_a_stop_token_and_the_mask_covers_it(tiny_policy, monkeypatch):
+    from gdpo import rollouts
+
+    stops = set(range(2, 20))
+    monkeypatch.setattr(rollouts, "stop_ids", lambda *_: sorted(stops))
+    base = tiny_policy.base
+    found = sample(base.model, base.tokenizer, PROMPTS, group_size=16, max_new_tokens=40, seed=7)
+    assert 8 < sum(not c.truncated for c in found.completions) < 48
+    for ids, mask, completion in zip(found.completion_ids, found.completion_mask, found.completions, strict=True):
+        kept = ids[mask].tolist()
+        assert completion.truncated == (kept[-1] not in stops)
+        assert not stops.intersection(kept[:-1])
+        assert completion.tokens == len(kept)
+        text = base.tokenizer.decode(kept if completion.truncated else kept[:-1], skip_special_tokens=True)
+        assert completion.text == text.strip()
+
+
+def test_poll_can_stop_the_sampling_between_tokens(tiny_policy):
+    calls = []
+
+    class Stop(Exception):
+        pass
+
+    def poll():
+        calls.append(1)
+        if len(calls) == 3:
+            raise Stop
+
+    base = tiny_policy.base
+    with pytest.raises(Stop):
+        sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=10, seed=0, poll=poll)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(tiny_policy):
+    base = tiny_policy.base
+    with pytest.raises(PolicyError, match="exceeds the model's 256"):
+        sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=250, seed=0)

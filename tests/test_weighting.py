@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gdpo import weighting
+from gdpo.errors import MethodError
+from gdpo.gramian import dispersion, positive_semidefinite
+
+F64 = torch.float64
+
+
+def vector(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def random_gramian(count: int, seed: int) -> torch.Tensor:
+    rows = torch.randn(count, 7, generator=torch.Generator().manual_seed(seed), dtype=F64)
+    return rows @ rows.T
+
+
+def test_deficit_by_hand():
+    # start 0.2, target 0.8: at 0.5 half the way is left; at 0.9 nothing; at -1.0 it is cut at 2
+    ones = torch.ones(3, dtype=F64)
+    found = weighting.deficits(vector(0.5, 0.9, -1.0), 0.2 * ones, 0.8 * ones, ones)
+    torch.testing.assert_close(found, vector(0.5, 0.0, 2.0))
+
+
+def test_deficit_of_a_reward_that_started_at_its_target_stays_finite():
+    # the way counts as at least 5 % of the range: (0.8 - 0.79) / 0.05 = 0.2
+    found = weighting.deficits(vector(0.79), vector(0.8), vector(0.8), vector(1.0))
+    torch.testing.assert_close(found, vector(0.2))
+
+
+def test_without_conflict_the_weights_are_the_working_preferences():
+    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.2))
+    torch.testing.assert_close(found, vector(0.525, 0.125))
+
+
+def test_two_conflicting_rewards_by_hand():
+    # M = [[1, -1], [-1, 4]]; reward 1 (deficit 0) leads reward 0 (deficit 1).
+    # g_1 is projected off g_0: lambda = 1 / 1, T_1 = (1, 1), T_0 = (1, 0).
+    # p = (0.5 * 1.05, 0.5 * 0.05) = (0.525, 0.025); alpha = p_0 T_0 + p_1 T_1 = (0.55, 0.025).
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
+    rows = weighting.project_leaders(matrix, vector(1.0, 0.0))
+    torch.testing.assert_close(rows, torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=F64))
+    assert float(rows[1] @ matrix[:, 0]) == pytest.approx(0.0)  # the leader's part no longer harms the laggard
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
+    torch.testing.assert_close(found, vector(0.55, 0.025))
+
+
+def test_equal_deficits_project_nothing():
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
+    torch.testing.assert_close(weighting.project_leaders(matrix, vector(1.0, 1.0)), torch.eye(2, dtype=F64))
+
+
+def test_three_rewards_by_hand():
+    # g_0 = (1, 0), g_1 = (0, 1), g_2 = (-1, -2); deficits 1 > 0.5 > 0: g_2 yields to both, g_1 and g_0 to none.
+    # Off g_0: (0, -2), lambda_0 = 1; off g_1: (0, 0), lambda_1 = 2: T_2 = (1, 2, 1).
+    gradients = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -2.0]], dtype=F64)
+    rows = weighting.project_leaders(gradients @ gradients.T, vector(1.0, 0.5, 0.0))
+    expected = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 2.0, 1.0]], dtype=F64)
+    torch.testing.assert_close(rows, expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_projected_leaders_harm_no_laggard_and_laggards_are_untouched(count, seed):
+    matrix = positive_semidefinite(random_gramian(count, seed))
+    deficit = torch.rand(count, generator=torch.Generator().manual_seed(seed + 100), dtype=F64)
+    rows = weighting.project_leaders(matrix, deficit)
+    scale = float(matrix.diagonal().max())
+    for k in range(count):
+        for other in range(count):
+            if deficit[other] > deficit[k]:
+                assert float(rows[k] @ matrix[:, other]) >= -1e-8 * scale
+            elif other != k:
+                assert rows[k, other] == 0  # nobody yields to a reward that is further ahead
+    last = int(deficit.argmax())
+    torch.testing.assert_close(rows[last], torch.eye(count, dtype=F64)[last])
+
+
+def test_projection_is_torchjds_dual_cone_projection_where_all_others_lag():
+    """With reward k alone in the lead, T_k is the projection that UPGrad applies to e_k."""
+    from torchjd._linalg import QuadprogProjector
+
+    matrix = random_gramian(4, 3)
+    rows = weighting.project_leaders(matrix, vector(0.0, 1.0, 0.9, 0.8))
+    projected = QuadprogProjector()(vector(1.0, 0.0, 0.0, 0.0), matrix)
+    # The dual cone of torchjd includes g_0 itself, to which its own projection is never opposed here.
+    torch.testing.assert_close(rows[0] @ matrix @ rows[0], projected @ matrix @ projected, rtol=1e-3, atol=1e-6)
+
+
+# PCGrad is left out: it projects in a random order.
+@pytest.mark.parametrize("rule", sorted(set(weighting.WEIGHTINGS) - {"pcgrad"}))
+def test_permuting_the_rewards_permutes_the_weights(rule):
+    matrix, preferences = random_gramian(4, 5), vector(0.1, 0.2, 0.3, 0.4)
+    deficit, order = vector(0.9, 0.1, 0.5, 0.3), [2, 0, 3, 1]
+    plain = weighting.weigh(rule, matrix, preferences, deficit)
+    shuffled = weighting.weigh(rule, matrix[order][:, order], preferences[order], deficit[order])
+    torch.testing.assert_close(shuffled, plain[order], rtol=1e-3, atol=1e-4)
+
+
+def test_torchjd_rules_are_torchjds():
+    from torchjd.aggregation import DualProjWeighting, MGDAWeighting, UPGradWeighting
+
+    matrix, u, deficit = random_gramian(3, 1), vector(0.5, 0.3, 0.2), torch.ones(3, dtype=F64)
+    for rule, expected in {
+        "upgrad": UPGradWeighting(pref_vector=u)(matrix),
+        "dualproj": DualProjWeighting(pref_vector=u)(matrix),
+        "mgda": MGDAWeighting()(matrix) * u,
+    }.items():
+        torch.testing.assert_close(weighting.weigh(rule, matrix, u, deficit), expected)
+
+
+def test_upgrad_is_the_preference_without_conflict():
+    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
+    found = weighting.weigh("upgrad", matrix, vector(0.7, 0.3), vector(1.0, 1.0))
+    torch.testing.assert_close(found, vector(0.7, 0.3), rtol=1e-3, atol=1e-3)
+
+
+def test_unknown_rule_is_named():
+    with pytest.raises(MethodError, match="Found 'best'"):
+        weighting.weigh("best", torch.eye(2, dtype=F64), vector(0.5, 0.5), vector(1.0, 1.0))
+
+
+def test_spread_blends_just_far_enough():
+    # Orthogonal gradients of equal length, weights (1, 0.1): dispersion far below 0.9.
+    matrix, weights = torch.eye(2, dtype=F64), vector(1.0, 0.1)
+    assert dispersion(weights, matrix) < 0.6
+    found = weighting.spread(weights, matrix, vector(0.5, 0.5), 0.9)
+    assert dispersion(found, matrix) == pytest.approx(0.9, abs=1e-4)
+    assert found[0] > found[1]
+    assert float(found.sum()) == pytest.approx(1.1)
+
+
+def test_spread_changes_nothing_above_the_floor_or_where_it_cannot_be_reached():
+    weights = vector(0.6, 0.5)
+    assert torch.equal(weighting.spread(weights, torch.eye(2, dtype=F64), weights, 0.7), weights)
+    alike = torch.ones(2, 2, dtype=F64)  # twice the same reward: dispersion 1/2 whatever the weights
+    assert torch.equal(weighting.spread(weights, alike, weights, 0.7), weights)
