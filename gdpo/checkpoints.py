@@ -21,7 +21,9 @@ from .policy import Adapter, load_adapter, save_adapter
 _KEEP = 2  # the newest, and one before it in case the disk lies
 
 
-def save_checkpoint(folder: Path, step: int, adapter: Adapter, optimizer: Any, state: dict[str, Any]) -> None:  # noqa: ANN401
+def save_checkpoint(
+    folder: Path, step: int, adapter: Adapter, optimizer: Any, state: dict[str, Any]
+) -> None:
     """Write `folder/checkpoints/step-<step>`, then drop the oldest ones.
 
     Args:
@@ -55,7 +57,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str, Any]]:  # noqa: ANN401
+def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str, Any]]:
     """Read the adapter and the state, and put the optimiser where it was.
 
     Raises:
@@ -83,7 +85,9 @@ def _steps(folder: Path) -> list[Path]:
 
 def _flatten(slots: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimiser's state as tensors and numbers named `<parameter>.<slot>`."""
-    flat = {f"{index}.{name}": value for index, slot in slots.items() for name, value in slot.items()}
+    flat = {
+        f"{index}.{name}": value for index, slot in slots.items() for name, value in slot.items()
+    }
     tensors = {
         key: value.detach().cpu().contiguous().clone()
         for key, value in flat.items()

@@ -105,11 +105,7 @@ class Director:
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, as plain JSON."""
-        return {
-            name: plain(value)
-            for name, value in vars(self).items()
-            if name != "objective"
-        }
+        return {name: plain(value) for name, value in vars(self).items() if name != "objective"}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""

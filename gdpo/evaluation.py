@@ -18,8 +18,8 @@ _BATCH = 64
 
 
 def complete(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: Any,
+    tokenizer: Any,
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
@@ -48,8 +48,8 @@ def complete(
 
 
 def evaluate(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: Any,
+    tokenizer: Any,
     prompts: Sequence[Prompt],
     rewards: Sequence[Reward],
     *,

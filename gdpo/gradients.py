@@ -27,15 +27,17 @@ class RewardGradients:
     """Buffers of R gradients of a model's LoRA matrices, filled by `backward`.
 
     Attributes:
+        count: R.
         parameters: The LoRA matrices, in the model's order.
         buffers: For each of them the R gradients, `(R, *shape)`, fp32.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
     """
 
-    def __init__(self, model: Any, coefficients: Tensor) -> None:  # noqa: ANN401
+    def __init__(self, model: Any, coefficients: Tensor) -> None:
         """Prepare for the rows of `coefficients` (R, N): row r gives sum_i coefficients_ri s_i."""
         self._modules = _lora_linears(model)
         self._coefficients = coefficients
+        self.count = len(coefficients)
         self._rows = coefficients.new_empty(0, dtype=torch.long)
         self.parameters = [module.weight for module in self._modules]
         self.buffers = [
@@ -69,7 +71,7 @@ class RewardGradients:
         flat = (buffer.flatten(1) for buffer in self.buffers)
         return torch.stack([(b @ b.T).double() for b in flat]).sum(0)
 
-    def _reporting(self, module: Any, buffer: Tensor) -> Any:  # noqa: ANN401
+    def _reporting(self, module: Any, buffer: Tensor) -> Any:
         def report(inputs: Tensor, gradients: Tensor) -> None:
             if inputs.dim() != 3 or len(inputs) != len(self._rows):
                 raise TrainingError(
@@ -89,19 +91,19 @@ class _ReportingLinear(torch.autograd.Function):
     """A linear map whose backward hands (input, output gradient) on instead of summing over completions."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, report: Any) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, report: Any) -> Tensor:
         ctx.save_for_backward(inputs, weight)  # saved this way, activation checkpointing works too
         ctx.report = report
         return functional.linear(inputs, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:
         inputs, weight = ctx.saved_tensors
         ctx.report(inputs, gradients)
         return gradients @ weight, None, None
 
 
-def _lora_linears(model: Any) -> list[Any]:  # noqa: ANN401
+def _lora_linears(model: Any) -> list[Any]:
     """The A and B matrices of the adapter that is being trained, as the linear modules they are.
 
     Raises:

@@ -17,7 +17,7 @@ HISTORY_FILE = "history.jsonl"
 COMPLETIONS_FILE = "completions.jsonl"
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401
+def plain(value: Any) -> Any:
     """`value` as plain JSON: tensors and numbers of libraries become Python's, non-finite ones null."""
     if isinstance(value, torch.Tensor):
         return plain(value.tolist())
@@ -66,14 +66,21 @@ def read_lines(file: Path) -> tuple[dict[str, Any], ...]:
 
 
 def read_history(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The records of the run in `folder`, in order.
+    """The records of the run in `folder`, one for each step, in order.
+
+    A step's evaluation is a line of its own in the file, since it is made after the step; here they are one.
 
     Raises:
         TrainingError: The folder holds no run.
     """
     if not (folder / HISTORY_FILE).is_file():
-        raise TrainingError(f"{str(folder)!r} holds no run ({HISTORY_FILE} is missing); train first.")
-    return read_lines(folder / HISTORY_FILE)
+        raise TrainingError(
+            f"{str(folder)!r} holds no run ({HISTORY_FILE} is missing); train first."
+        )
+    merged: dict[int, dict[str, Any]] = {}
+    for record in read_lines(folder / HISTORY_FILE):
+        merged[record["step"]] = {**merged.get(record["step"], {}), **record}
+    return tuple(merged.values())
 
 
 def truncate(file: Path, step: int) -> None:

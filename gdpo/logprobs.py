@@ -29,7 +29,7 @@ class TokenScores:
     entropy: Tensor
 
 
-def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: float) -> TokenScores:  # noqa: ANN401
+def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: float) -> TokenScores:
     """Score the completions of `rows` under the model; differentiable in what the model trains.
 
     Args:
@@ -42,7 +42,9 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
         Scores of shape `(n, T')`, T' being the longest completion of these rows; 0 where masked.
     """
     prompt_mask, mask = rollouts.prompt_mask[rows], rollouts.completion_mask[rows]
-    start = int(prompt_mask.shape[1] - prompt_mask.sum(1).max())  # columns that are padding in all rows
+    start = int(
+        prompt_mask.shape[1] - prompt_mask.sum(1).max()
+    )  # columns that are padding in all rows
     length = int(mask.sum(1).max())
     mask, targets = mask[:, :length], rollouts.completion_ids[rows, :length]
     ids = torch.cat([rollouts.prompt_ids[rows, start:], targets], 1)
@@ -61,7 +63,7 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
 
 
 @contextmanager
-def checkpointing(model: Any, enabled: bool) -> Iterator[None]:  # noqa: ANN401
+def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
     """Activation checkpointing inside the block, without putting dropout into training mode."""
     if not enabled:
         yield
@@ -86,7 +88,7 @@ def checkpointing(model: Any, enabled: bool) -> Iterator[None]:  # noqa: ANN401
 class _Head:
     """Hidden states `(m, d)` to log-probability and entropy `(m,)`, with the model's own logit scaling."""
 
-    def __init__(self, inner: Any, temperature: float) -> None:  # noqa: ANN401
+    def __init__(self, inner: Any, temperature: float) -> None:
         self._project = inner.get_output_embeddings()
         config = inner.config.get_text_config()
         self._scale = getattr(config, "logit_scale", 1.0) or 1.0  # Cohere

@@ -87,7 +87,9 @@ def combine_rewards(
         MethodError: A value is not among these.
     """
     if not 1 <= len(rewards) <= MAX_REWARDS:
-        raise MethodError(f"Between 1 and {MAX_REWARDS} rewards can be combined. Found {len(rewards)}.")
+        raise MethodError(
+            f"Between 1 and {MAX_REWARDS} rewards can be combined. Found {len(rewards)}."
+        )
     names = [reward.name for reward in rewards]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -97,7 +99,9 @@ def combine_rewards(
     if method not in METHODS:
         raise MethodError(f"`method` should be one of {', '.join(METHODS)}. Found {method!r}.")
     if weighting not in WEIGHTINGS:
-        raise MethodError(f"`weighting` should be one of {', '.join(WEIGHTINGS)}. Found {weighting!r}.")
+        raise MethodError(
+            f"`weighting` should be one of {', '.join(WEIGHTINGS)}. Found {weighting!r}."
+        )
     if not 0 <= dispersion_floor <= 1:
         raise MethodError(f"`dispersion_floor` should lie in [0, 1]. Found {dispersion_floor!r}.")
     return Objective(tuple(rewards), method, weighting, float(dispersion_floor))
@@ -112,7 +116,9 @@ def reward_advantages(objective: Objective, rewards: Tensor, scale: Tensor) -> T
     return advantages.decoupled(rewards)
 
 
-def direct_advantages(objective: Objective, rewards: Tensor, ratios: Tensor | None) -> Tensor | None:
+def direct_advantages(
+    objective: Objective, rewards: Tensor, ratios: Tensor | None
+) -> Tensor | None:
     """The advantage of a method that is no weighted sum of rewards' gradients (group_dpo), `(B, G)`."""
     if objective.method != "group_dpo":
         return None

@@ -12,7 +12,9 @@ OPTIMIZERS = ("adamw", "sgd", "adamw_8bit")
 _BETAS = (0.9, 0.99)
 
 
-def make_optimizer(name: str, parameters: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, parameters: list[Tensor], learning_rate: float
+) -> torch.optim.Optimizer:
     """The optimiser `name` of `OPTIMIZERS`.
 
     Raises:
@@ -23,7 +25,9 @@ def make_optimizer(name: str, parameters: list[Tensor], learning_rate: float) ->
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=learning_rate)
     if name != "adamw_8bit":
-        raise TrainingError(f"`optimizer` should be one of {', '.join(OPTIMIZERS)}. Found {name!r}.")
+        raise TrainingError(
+            f"`optimizer` should be one of {', '.join(OPTIMIZERS)}. Found {name!r}."
+        )
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

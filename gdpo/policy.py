@@ -138,7 +138,7 @@ def trainable(policy: Policy, *, rank: int, alpha: int, seed: int) -> Iterator[A
             _unwrap(model)
 
 
-def read_adapter(model: Any) -> Adapter:  # noqa: ANN401
+def read_adapter(model: Any) -> Adapter:
     """Copy the adapter that is on `model` to the CPU."""
     from peft import get_peft_model_state_dict
 
@@ -147,7 +147,7 @@ def read_adapter(model: Any) -> Adapter:  # noqa: ANN401
     return Adapter(_plain(config), {k: v.detach().cpu().clone() for k, v in state.items()})
 
 
-def write_adapter(model: Any, adapter: Adapter) -> None:  # noqa: ANN401
+def write_adapter(model: Any, adapter: Adapter) -> None:
     """Copy `adapter` into the adapter that is on `model`."""
     _load_state(model, adapter)
 
@@ -180,27 +180,27 @@ def load_adapter(folder: Path) -> Adapter:
         ) from error
 
 
-def render_prompt(tokenizer: Any, prompt: Prompt) -> str:  # noqa: ANN401
+def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
     """The text that the model is given: by its chat template, or the plain contents without one."""
     if not tokenizer.chat_template:
         return "\n\n".join(content for _, content in prompt.messages)
     messages = [{"role": role, "content": content} for role, content in prompt.messages]
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # noqa: BLE001  templates are foreign programs and raise anything
+    except Exception as error:
         raise PolicyError(
             f"The model's chat template refuses the prompt {shorten(prompt.text)} ({error}); "
             "many templates know no system role: leave `system` empty."
         ) from error
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:  # noqa: ANN401
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
     """Token ids of the rendered prompt; a chat template brings its own special tokens."""
     plain = not tokenizer.chat_template
     return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
 
 
-def stop_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """Ids of the tokens that end a completion."""
     ids = getattr(model.generation_config, "eos_token_id", None)
     ids = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
@@ -213,13 +213,17 @@ def _resolve_device(device: str) -> str:
     if device.split(":")[0] not in {"cpu", "cuda"}:
         raise PolicyError(f"`device` should be auto, cpu or cuda. Found {device!r}.")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PolicyError(f"`device` is {device!r} but torch sees no CUDA card; choose auto or cpu.")
+        raise PolicyError(
+            f"`device` is {device!r} but torch sees no CUDA card; choose auto or cpu."
+        )
     return device
 
 
 def _resolve_precision(precision: str, device: str) -> str:
     if precision not in PRECISIONS:
-        raise PolicyError(f"`precision` should be one of {', '.join(PRECISIONS)}. Found {precision!r}.")
+        raise PolicyError(
+            f"`precision` should be one of {', '.join(PRECISIONS)}. Found {precision!r}."
+        )
     if precision in {"int8", "nf4"}:
         try:
             import bitsandbytes  # noqa: F401
@@ -254,14 +258,14 @@ def _resolve_source(model: str | Path) -> str:
     return str(folder)
 
 
-def _load_tokenizer(source: str, allow_download: bool) -> Any:  # noqa: ANN401
+def _load_tokenizer(source: str, allow_download: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, local_files_only=not allow_download, trust_remote_code=False
         )
-    except Exception as error:  # noqa: BLE001  tokenizers raise bare Exception on damaged files
+    except Exception as error:
         raise PolicyError(_load_message("tokenizer", source, allow_download, error)) from error
     if tokenizer.eos_token_id is None:
         raise PolicyError(
@@ -273,7 +277,7 @@ def _load_tokenizer(source: str, allow_download: bool) -> Any:  # noqa: ANN401
     return tokenizer
 
 
-def _load_model(source: str, precision: str, device: str, allow_download: bool) -> Any:  # noqa: ANN401
+def _load_model(source: str, precision: str, device: str, allow_download: bool) -> Any:
     import transformers
     from packaging.version import Version
 
@@ -292,14 +296,14 @@ def _load_model(source: str, precision: str, device: str, allow_download: bool) 
             local_files_only=not allow_download,
             **options,
         )
-    except Exception as error:  # noqa: BLE001  every architecture fails in its own way
+    except Exception as error:
         raise PolicyError(_load_message("model", source, allow_download, error)) from error
     if precision not in {"int8", "nf4"}:
         model = model.to(device)
     return model.eval().requires_grad_(False)
 
 
-def _quantization(precision: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
+def _quantization(precision: str, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
     if precision == "int8":
@@ -313,24 +317,34 @@ def _load_message(part: str, source: str, allow_download: bool, error: Exception
     reason = " ".join(str(error).split())[:300]
     remedy = "check that the folder is complete and of a causal language model"
     if not Path(source).is_dir():
-        remedy = "check the hub id" if allow_download else (
-            "it is neither a folder nor in the local cache, and downloads are switched off"
+        remedy = (
+            "check the hub id"
+            if allow_download
+            else ("it is neither a folder nor in the local cache, and downloads are switched off")
         )
     elif "trust_remote_code" in reason:
-        remedy = "code that comes with a model is never run: use an architecture that transformers knows"
-    return f"The {part} of {source!r} cannot be loaded: {remedy} ({type(error).__name__}: {reason})."
+        remedy = (
+            "code that comes with a model is never run: use an architecture that transformers knows"
+        )
+    return (
+        f"The {part} of {source!r} cannot be loaded: {remedy} ({type(error).__name__}: {reason})."
+    )
 
 
 def _fresh_config(rank: int, alpha: int) -> dict[str, Any]:
     from peft import LoraConfig
 
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
     )
     return _plain(config.to_dict())
 
 
-def _wrap(model: Any, config: dict[str, Any]) -> Any:  # noqa: ANN401
+def _wrap(model: Any, config: dict[str, Any]) -> Any:
     from peft import PeftConfig, get_peft_model
 
     with warnings.catch_warnings():  # peft still reads a name that transformers 5 has renamed
@@ -338,14 +352,14 @@ def _wrap(model: Any, config: dict[str, Any]) -> Any:  # noqa: ANN401
         return get_peft_model(model, PeftConfig.from_peft_type(**config))
 
 
-def _unwrap(model: Any) -> None:  # noqa: ANN401
+def _unwrap(model: Any) -> None:
     base = model.unload()
     if hasattr(base, "peft_config"):  # peft leaves it behind and would warn at the next adapter
         del base.peft_config
     base.requires_grad_(False)
 
 
-def _load_state(model: Any, adapter: Adapter) -> None:  # noqa: ANN401
+def _load_state(model: Any, adapter: Adapter) -> None:
     from peft import set_peft_model_state_dict
 
     result = set_peft_model_state_dict(model, adapter.state)
@@ -362,6 +376,10 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
     """Make peft's configuration JSON: sets become sorted lists, enums their values."""
 
     def convert(value: object) -> object:
-        return sorted(value) if isinstance(value, (set, frozenset)) else getattr(value, "value", str(value))
+        return (
+            sorted(value)
+            if isinstance(value, (set, frozenset))
+            else getattr(value, "value", str(value))
+        )
 
     return json.loads(json.dumps(config, default=convert))

@@ -1,7 +1,7 @@
 """Prompts: what the policy is asked, with the other columns of the row for the rewards to look at.
 
-Files may come from strangers, so their size is bounded before they are read and every row is checked; bad rows
-are collected and reported together, by line number, instead of being skipped.
+Files may come from strangers, so their size is bounded before they are read and every row is
+checked; bad rows are collected and reported together, by line number, instead of being skipped.
 """
 
 from __future__ import annotations
@@ -63,12 +63,13 @@ def load_prompts(
     """The prompts of a JSONL, CSV or TXT file, in order.
 
     Args:
-        path: `.jsonl`: one JSON object a line. `.csv`: commas, the first row names the columns. `.txt`: each
-            non-empty line is a prompt. UTF-8, with or without a byte order mark.
-        prompt_column: Which column holds the prompt: a text, or a list of {"role", "content"} messages that
-            ends with the user's. Not used by `.txt`.
+        path: `.jsonl`: one JSON object a line. `.csv`: commas, the first row names the columns.
+            `.txt`: each non-empty line is a prompt. UTF-8, with or without a byte order mark.
+        prompt_column: Which column holds the prompt: a text, or a list of {"role", "content"}
+            messages that ends with the user's. Not used by `.txt`.
         system: System message for every prompt that brings none of its own.
-        limit: Keep only the first so many prompts; 0 keeps all. The whole file is checked all the same.
+        limit: Keep only the first so many prompts; 0 keeps all. The whole file is checked all the
+            same.
 
     Raises:
         PromptError: The file cannot be read, holds no prompt, or has bad rows.
@@ -133,7 +134,8 @@ def _read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-# A row that a reader could not even take apart travels as its _BadRowError, so that one place collects them all.
+# A row that a reader could not even take apart travels as its _BadRowError, so that one place
+# collects them all.
 Row = Mapping[str, object] | _BadRowError
 
 
@@ -155,7 +157,8 @@ def _parse_json_row(content: str) -> Row:
     try:
         row = json.loads(content, parse_constant=_refuse_constant, parse_float=_finite_float)
         if "\\u" in content:
-            # Half a surrogate pair can be written as an escape, but no tokenizer or file can take it.
+            # Half a surrogate pair can be written as an escape, but no tokenizer or file can take
+            # it.
             json.dumps(row, ensure_ascii=False).encode("utf-8")
     except _BadRowError as error:
         return error
@@ -203,7 +206,10 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[int, Row]]:
             if len(set(header)) < len(header):
                 raise PromptError(f"{shorten(name)} names a column twice: {shorten(header)}.")
         elif len(cells) != len(header):
-            yield line, _BadRowError(f"has {len(cells)} cells where the header has {len(header)}")
+            yield (
+                line,
+                _BadRowError(f"the header names {len(header)} columns, the row has {len(cells)}"),
+            )
         else:
             yield line, dict(zip(header, cells, strict=True))
 
@@ -213,7 +219,7 @@ def _to_prompt(row: Row, column: str, system: str, line: int) -> Prompt:
         raise row
     if column not in row:
         columns = ", ".join(map(repr, row)) or "none"
-        raise _BadRowError(f"no column {shorten(column)}; columns found: {shorten_list(columns)}")
+        raise _BadRowError(f"no column {shorten(column)}; columns found: {_cut(columns)}")
     value = row[column]
     fields = {name: cell for name, cell in row.items() if name != column}
     if isinstance(value, list):
@@ -230,8 +236,7 @@ def _to_prompt(row: Row, column: str, system: str, line: int) -> Prompt:
     return Prompt(messages, fields, line)
 
 
-def shorten_list(text: str) -> str:
-    """`text` cut to a length that fits a one-line message."""
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 

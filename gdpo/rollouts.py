@@ -50,8 +50,8 @@ class Rollouts:
 
 @torch.no_grad()
 def sample(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: Any,
+    tokenizer: Any,
     prompts: Sequence[Prompt],
     *,
     group_size: int = 1,
@@ -115,7 +115,9 @@ def sample(
 class _Decoder:
     """The model, its cache and the logits of the next token for the live rows."""
 
-    def __init__(self, model: Any, prompt_ids: Tensor, prompt_mask: Tensor, group_size: int) -> None:  # noqa: ANN401
+    def __init__(
+        self, model: Any, prompt_ids: Tensor, prompt_mask: Tensor, group_size: int
+    ) -> None:
         self._model = model
         self._options = _last_logits_only(model)
         self._mask = prompt_mask.repeat_interleave(group_size, 0)
@@ -137,7 +139,7 @@ class _Decoder:
         output = self._forward(tokens[:, None], self._mask, positions, self._cache)
         self._cache, self.logits = output.past_key_values, output.logits[:, -1]
 
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Any:  # noqa: ANN401
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Any:
         return self._model(
             input_ids=ids,
             attention_mask=mask,
@@ -168,8 +170,8 @@ def _uniforms(rows: int, length: int, seed: int) -> Tensor:
 
 
 def _encode(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: Any,
+    tokenizer: Any,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
 ) -> tuple[Tensor, Tensor]:
@@ -192,7 +194,7 @@ def _encode(
 
 
 def _completions(
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Any,
     ids: Tensor,
     mask: Tensor,
     ended: Tensor,
@@ -208,7 +210,7 @@ def _completions(
     )
 
 
-def _last_logits_only(model: Any) -> dict[str, int]:  # noqa: ANN401
+def _last_logits_only(model: Any) -> dict[str, int]:
     """Ask for the last position's logits only, where the architecture can: the rest is never read."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     known = "logits_to_keep" in inspect.signature(type(inner).forward).parameters

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,9 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from .errors import TrainingError, shorten
-from .history import COMPLETIONS_FILE, HISTORY_FILE, append_line, read_lines, truncate, write_atomically
+from .history import (
+    COMPLETIONS_FILE,
+    HISTORY_FILE,
+    append_line,
+    read_lines,
+    truncate,
+    write_atomically,
+)
 from .methods import Objective
-from .policy import Adapter, Policy, load_adapter, save_adapter
+from .policy import Adapter, Policy, save_adapter
 from .prompts import Prompt
 from .rewards.base import to_json
 from .settings import TrainSettings
@@ -52,16 +60,18 @@ class Run:
         return [(r["step"], r["eval"]) for r in records if "eval" in r]
 
     def finish(self, adapter: Adapter) -> None:
-        """Write the final adapter."""
-        save_adapter(adapter, self.folder / "adapter")
-
-    def adapter(self) -> Adapter:
-        """The final adapter."""
-        return load_adapter(self.folder / "adapter")
+        """Write the final adapter, whole or not at all."""
+        final, temporary = self.folder / "adapter", self.folder / ".adapter.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_adapter(adapter, temporary)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.replace(final)
 
 
 @contextmanager
-def open_run(folder: Path, identity: dict[str, Any], workflow: dict[str, Any] | None) -> Iterator[Run]:
+def open_run(
+    folder: Path, identity: dict[str, Any], workflow: dict[str, Any] | None
+) -> Iterator[Run]:
     """Make the run's folder or take up the run in it, locked against a second training.
 
     Raises:
@@ -84,6 +94,8 @@ def open_run(folder: Path, identity: dict[str, Any], workflow: dict[str, Any] | 
         else:
             content = {"identity": identity, "versions": _versions(), "workflow": workflow}
             write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
+        for torn in (folder / "checkpoints").glob(".step-*"):  # left by a process that was killed
+            shutil.rmtree(torn, ignore_errors=True)
         yield Run(folder)
     finally:
         lock.release()

@@ -25,47 +25,74 @@ class TrainSettings:
         maximum=256,
     )
     max_new_tokens: int = option(
-        128, "Longest completion, in tokens; longer ones are cut and marked truncated.", minimum=1, maximum=32768
+        128,
+        "Longest completion, in tokens; longer ones are cut and marked truncated.",
+        minimum=1,
+        maximum=32768,
     )
     temperature: float = option(
         1.0, "Of the sampling: higher explores more.", minimum=0.05, maximum=5.0, step=0.05
     )
     learning_rate: float = option(
-        1e-4, "Size of an optimiser step. Lower it when rewards swing.", minimum=1e-8, maximum=1.0, step=1e-6
+        1e-4,
+        "Size of an optimiser step. Lower it when rewards swing.",
+        minimum=1e-8,
+        maximum=1.0,
+        step=1e-6,
     )
     lora_rank: int = option(
-        16, "Rank of the LoRA adapter: its capacity. 8 to 32 is enough for RL.", minimum=1, maximum=1024
+        16,
+        "Rank of the LoRA adapter: its capacity. 8 to 32 is enough for RL.",
+        minimum=1,
+        maximum=1024,
     )
     lora_alpha: int = option(32, "LoRA's scale is alpha / rank.", minimum=1, maximum=4096)
     warmup_steps: int = option(
         5, "Steps over which the learning rate rises to its value.", minimum=0, maximum=100_000
     )
     optimizer: str = option(
-        "adamw", "adamw_8bit needs bitsandbytes and saves memory; sgd has no state.", choices=OPTIMIZERS
+        "adamw",
+        "adamw_8bit needs bitsandbytes and saves memory; sgd has no state.",
+        choices=OPTIMIZERS,
     )
     max_grad_norm: float = option(
         1.0, "Longer gradients are shortened to this norm.", minimum=1e-3, maximum=1e6, step=0.1
     )
     micro_batch: int = option(
-        16, "Completions in one backward pass. Lower it when memory runs out; the result is the same.", minimum=1, maximum=4096
+        16,
+        "Completions in one backward pass. Lower it when memory runs out; the result is the same.",
+        minimum=1,
+        maximum=4096,
     )
     gradient_checkpointing: bool = option(
-        False, "Saves memory in the update by computing activations twice; about a third slower there."
+        False,
+        "Saves memory in the update by computing activations twice; about a third slower there.",
     )
     kl_coeff: float = option(
-        0.0, "Pull towards the base model (KL divergence); 0 is off.", minimum=0.0, maximum=100.0, step=0.01
+        0.0,
+        "Pull towards the base model (KL divergence); 0 is off.",
+        minimum=0.0,
+        maximum=100.0,
+        step=0.01,
     )
     eval_every: int = option(
         10, "Steps between evaluations on the held-out prompts.", minimum=1, maximum=1_000_000
     )
     checkpoint_every: int = option(
-        20, "Steps between checkpoints: what a crash can lose at most.", minimum=1, maximum=1_000_000
+        20,
+        "Steps between checkpoints: what a crash can lose at most.",
+        minimum=1,
+        maximum=1_000_000,
     )
     stop_when_converged: bool = option(
-        False, "Stop as soon as every reward has held its target on the held-out prompts for 3 evaluations."
+        False,
+        "Stop as soon as every reward has held its target on the held-out prompts for 3 evaluations.",
     )
     rng_seed: int = option(
-        0, "Same seed and settings, same result (bit for bit on a CPU).", minimum=0, maximum=2**53 - 1
+        0,
+        "Same seed and settings, same result (bit for bit on a CPU).",
+        minimum=0,
+        maximum=2**53 - 1,
     )
 
     def __post_init__(self) -> None:

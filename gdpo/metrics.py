@@ -1,0 +1,73 @@
+"""What a step's line in the history says, computed from what the step made."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .advantages import dead_groups
+from .director import Direction
+from .methods import Objective
+from .rollouts import Rollouts
+
+
+def describe_rewards(names: list[str], rewards: Tensor) -> dict[str, Any]:
+    """Mean, standard deviation and share of dead groups of each reward; rewards `(K, B, G)`."""
+    flat, dead = rewards.flatten(1), dead_groups(rewards)
+    return {
+        "rewards": {
+            name: {"mean": flat[k].nanmean(), "std": _nanstd(flat[k]), "dead_groups": dead[k]}
+            for k, name in enumerate(names)
+        }
+    }
+
+
+def describe_direction(objective: Objective, direction: Direction) -> dict[str, Any]:
+    """What was decided: weights, where they come from, and the geometry of the gradients."""
+    names = objective.names
+    return {
+        "preferences": dict(zip(names, direction.preferences, strict=True)),
+        "weights": dict(zip(names, direction.weights, strict=True)),
+        "deficits": dict(zip(names, direction.deficits, strict=True)),
+        "cosines": direction.cosines,
+        "dispersion": direction.dispersion,
+        "dispersion_floor": objective.dispersion_floor if objective.directs else None,
+        "dispersion_reached": direction.dispersion_reached,
+    }
+
+
+def describe_completions(rollouts: Rollouts) -> dict[str, Any]:
+    """Lengths in tokens, and the share that the limit cut off."""
+    lengths = rollouts.lengths.double()
+    return {
+        "length": {"mean": lengths.mean(), "std": lengths.std(unbiased=False)},
+        "truncated": sum(c.truncated for c in rollouts.completions) / len(rollouts.completions),
+    }
+
+
+def kl_estimate(ratios: Tensor, rollouts: Rollouts) -> float:
+    """KL(pi || base) for each token, by the unbiased, never negative estimator exp(-d) - 1 + d."""
+    known = ratios[rollouts.completion_mask & ~ratios.isnan()]
+    return float((torch.exp(-known) - 1 + known).mean())
+
+
+def _nanstd(values: Tensor) -> float:
+    known = values[~values.isnan()]
+    return float(known.std(unbiased=False)) if len(known) else float("nan")
+
+
+def peak_memory_mb() -> float:
+    """Peak memory so far: of the card's allocator on CUDA, of the process otherwise."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,71 @@
+"""The passes through the model that one step needs: the base's log-probabilities and the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .gradients import RewardGradients
+from .logprobs import checkpointing, score_tokens
+from .rollouts import Rollouts
+from .settings import TrainSettings
+
+
+@torch.no_grad()
+def log_ratios(model: Any, rollouts: Rollouts, settings: TrainSettings, every: int) -> Tensor:
+    """The log-ratio log pi - log pi_base of each token of every `every`-th completion, `(N, T)`; NaN in the other rows.
+
+    The base is the same model with its adapter off. One completion of each prompt is enough to watch the
+    divergence; all of them cost a forward pass of the whole batch.
+    """
+    ratios = torch.full_like(rollouts.logprobs, torch.nan)
+    chosen = torch.arange(0, len(ratios), every, device=ratios.device)
+    with model.disable_adapter():
+        for rows in micro_batches(rollouts, chosen, settings.micro_batch):
+            base = score_tokens(model, rollouts, rows, settings.temperature).logprobs
+            width = base.shape[1]
+            ratios[rows] = 0.0
+            ratios[rows, :width] = rollouts.logprobs[rows, :width] - base
+    return ratios
+
+
+def differentiate(
+    model: Any,
+    rollouts: Rollouts,
+    coefficients: Tensor,
+    settings: TrainSettings,
+    poll: Callable[[], None],
+) -> tuple[RewardGradients, float]:
+    """The gradients (1/N) sum_i coefficients_ri s_i for each row r, in one backward pass; and the entropy.
+
+    s_i = grad l_i with l_i = (N / tokens of the batch) sum_t log pi: every token of the step weighs the
+    same, whichever completion it is in (DAPO, arXiv 2503.14476).
+
+    Args:
+        model: With the adapter that is being trained.
+        rollouts: N completions.
+        coefficients: Advantages, `(R, N)`.
+        settings: For the micro-batches, the temperature and activation checkpointing.
+        poll: Called before each micro-batch; may raise to stop.
+    """
+    count, device = coefficients.shape[1], rollouts.logprobs.device
+    gradients = RewardGradients(model, (coefficients / count).float().to(device))
+    tokens = rollouts.lengths.sum()
+    entropy = torch.zeros((), device=device)
+    rows = torch.arange(count, device=device)
+    with checkpointing(model, settings.gradient_checkpointing), gradients.recording():
+        for part in micro_batches(rollouts, rows, settings.micro_batch):
+            poll()
+            scores = score_tokens(model, rollouts, part, settings.temperature)
+            gradients.backward(count / tokens * scores.logprobs.sum(1), part)
+            entropy += scores.entropy.sum()
+    return gradients, float(entropy / tokens)
+
+
+def micro_batches(rollouts: Rollouts, rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Split `rows` into micro-batches of similar length, so that little is padded."""
+    lengths = (rollouts.prompt_mask.sum(1) + rollouts.lengths)[rows]
+    yield from rows[lengths.argsort(stable=True)].split(size)

@@ -1,0 +1,356 @@
+"""The loop on real models: it learns, it loses nothing, and it repeats itself bit for bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from gdpo.errors import RewardError, TrainingError
+from gdpo.history import read_history, read_lines
+from gdpo.methods import METHODS, combine_rewards
+from gdpo.policy import load_policy
+from gdpo.progress import Progress
+from gdpo.prompts import Prompt
+from gdpo.rewards.base import Reward
+from gdpo.settings import TrainSettings
+from gdpo.trainer import train
+
+PROMPTS = [Prompt((("user", f"the printer {i}"),), {}) for i in range(5)]
+SETTINGS = TrainSettings(
+    steps=6,
+    prompts_per_step=2,
+    group_size=4,
+    max_new_tokens=8,
+    learning_rate=1e-2,
+    lora_rank=4,
+    warmup_steps=2,
+    eval_every=3,
+    checkpoint_every=2,
+)
+
+
+@dataclass(frozen=True)
+class LetterShare:
+    """Share of the characters that are one of `letters`."""
+
+    letters: str
+    kind: ClassVar[str] = "LetterShare"
+    summary: ClassVar[str] = "share of letters"
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def score(self, prompt, completion):
+        text = completion.text
+        return sum(c in self.letters for c in text) / len(text) if text else 0.0
+
+
+def objective(method: str = "gdpo", **options):
+    rewards = [Reward("vowels", LetterShare("aeiou")), Reward("consonants", LetterShare("rstln"))]
+    return combine_rewards(rewards, method=method, **options)
+
+
+class StopAt(Progress):
+    """Interrupts in the middle of a step, as a host would: from `poll`, or after a record."""
+
+    def __init__(self, step: int, polls: int | None = None) -> None:
+        self.step, self.polls, self.done = step, polls, 0
+
+    def record(self, record):
+        self.done = record["step"]
+        if self.polls is None and self.done == self.step:
+            raise KeyboardInterrupt
+
+    def poll(self):
+        if self.polls is not None and self.done >= self.step:
+            self.polls -= 1
+            if self.polls < 0:
+                raise KeyboardInterrupt
+
+
+def outcome(folder: Path):
+    """What a run leaves, without what depends on the clock."""
+    from safetensors.torch import load_file
+
+    timed = {"seconds", "tokens_per_second", "peak_memory_mb"}
+    history = [{k: v for k, v in r.items() if k not in timed} for r in read_history(folder)]
+    completions = read_lines(folder / "completions.jsonl")
+    return history, completions, load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    left, right = outcome(one), outcome(other)
+    assert left[0] == right[0]
+    assert left[1] == right[1]
+    assert all(torch.equal(left[2][key], right[2][key]) for key in left[2] | right[2])
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_folder, tmp_path_factory) -> Path:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    train(
+        load_policy(tiny_folder, device="cpu"),
+        PROMPTS,
+        objective(),
+        SETTINGS,
+        folder,
+        heldout=PROMPTS[:3],
+    )
+    return folder
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_trains_and_records(tiny_policy, tmp_path, method):
+    result = train(
+        tiny_policy, PROMPTS, objective(method), replace(SETTINGS, steps=2), tmp_path / "run"
+    )
+    records = read_history(result.folder)
+    assert [r["step"] for r in records] == [1, 2]
+    for record in records:
+        assert set(record["rewards"]) == {"vowels", "consonants"}
+        assert record["grad_norm"] > 0
+        assert record["entropy"] > 0
+        assert record["kl"] >= 0
+        assert 0.5 <= record["dispersion"] <= 1
+        assert record["cosines"][0][0] == pytest.approx(1.0, abs=1e-6)
+    assert any(
+        tensor.any() for name, tensor in result.policy.adapter.state.items() if "lora_B" in name
+    )
+
+
+def test_a_reward_rises_in_training(tiny_policy, tmp_path):
+    only = combine_rewards([Reward("vowels", LetterShare("aeiou"))])
+    settings = replace(SETTINGS, steps=60, group_size=8, prompts_per_step=4, eval_every=60)
+    train(tiny_policy, PROMPTS, only, settings, tmp_path / "run", heldout=PROMPTS * 20)
+    first, last = (
+        r["eval"]["rewards"]["vowels"] for r in read_history(tmp_path / "run") if "eval" in r
+    )
+    error = (first["standard_error"] ** 2 + last["standard_error"] ** 2) ** 0.5
+    assert last["mean"] > first["mean"] + 3 * error
+
+
+def test_the_same_seed_gives_the_same_run(tiny_policy, tmp_path, reference):
+    train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", heldout=PROMPTS[:3])
+    assert_same_run(tmp_path / "run", reference)
+
+
+def test_training_leaves_the_input_policy_unchanged(tiny_policy, tmp_path):
+    before = {name: tensor.clone() for name, tensor in tiny_policy.base.model.state_dict().items()}
+    train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=1), tmp_path / "run")
+    after = tiny_policy.base.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert tiny_policy.adapter is None
+
+
+@pytest.mark.parametrize("stop", [StopAt(3), StopAt(3, polls=5), StopAt(0, polls=40), StopAt(6)])
+def test_a_cancelled_run_loses_no_step_and_resumes_exactly(tiny_policy, tmp_path, reference, stop):
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            tiny_policy,
+            PROMPTS,
+            objective(),
+            SETTINGS,
+            tmp_path / "run",
+            heldout=PROMPTS[:3],
+            progress=stop,
+        )
+    if stop.done:
+        assert (tmp_path / "run" / "checkpoints" / f"step-{stop.done:06d}").is_dir()
+    train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", heldout=PROMPTS[:3])
+    assert_same_run(tmp_path / "run", reference)
+
+
+def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, reference):
+    """kill -9 after step 3: the checkpoint of step 2 is there, step 3 is made again."""
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "from pathlib import Path\n"
+        "from test_trainer import *\n"
+        "class Slow(Progress):\n"
+        "    def record(self, record):\n"
+        "        if record['step'] == 3:\n"
+        "            Path(sys.argv[4], 'ready').touch(); time.sleep(600)\n"
+        "train(load_policy(sys.argv[3], device='cpu'), PROMPTS, objective(), SETTINGS,\n"
+        "      Path(sys.argv[4], 'run'), heldout=PROMPTS[:3], progress=Slow())\n"
+    )
+    root = Path(__file__).parent
+    arguments = [str(root.parent), str(root), str(tiny_folder), str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    process.wait()
+    with (tmp_path / "run" / "history.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "rewa')  # a line torn by the kill
+    (tmp_path / "run" / "checkpoints" / ".step-000004.99.tmp").mkdir()
+    train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", heldout=PROMPTS[:3])
+    assert_same_run(tmp_path / "run", reference)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_more_steps_continue_a_finished_run(tiny_policy, tmp_path, optimizer):
+    settings = replace(SETTINGS, optimizer=optimizer, eval_every=2)
+    for steps in (2, 4):
+        train(tiny_policy, PROMPTS, objective(), replace(settings, steps=steps), tmp_path / "twice")
+    train(tiny_policy, PROMPTS, objective(), replace(settings, steps=4), tmp_path / "once")
+    assert_same_run(tmp_path / "twice", tmp_path / "once")
+
+
+def test_micro_batches_and_checkpointing_do_not_change_the_first_step(tiny_policy, tmp_path):
+    norms = []
+    for number, change in enumerate(({}, {"micro_batch": 3}, {"gradient_checkpointing": True})):
+        folder = tmp_path / str(number)
+        train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=1, **change), folder)
+        norms.append(read_history(folder)[-1]["grad_norm"])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert norms[2] == pytest.approx(norms[0], rel=1e-4)
+
+
+def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
+    """The gradient that reaches the optimiser is autograd's of the pair loss on the same completions."""
+    from gdpo import trainer
+    from gdpo.advantages import group_dpo
+    from gdpo.logprobs import score_tokens
+    from gdpo.rewards.base import score_rewards
+
+    seen = {}
+    original = trainer.differentiate
+
+    def spy(model, rollouts, coefficients, settings, poll):
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        rows = [p for p in seen["batch"] for _ in range(4)]
+        rewards = score_rewards(objective().rewards, rows, rollouts.completions, poll)
+        totals = rewards.mean(0).view(2, 4)
+        policy = score_tokens(model, rollouts, torch.arange(8), 1.0).logprobs.sum(1)
+        u = 0.1 * (policy - policy.detach()).view(2, 4)  # at the first step the policy is the base
+        beats = totals[:, :, None] > totals[:, None, :]
+        differences = u[:, :, None] - u[:, None, :]
+        loss = -torch.nn.functional.logsigmoid(differences)[beats].mean()
+        seen["expected"] = torch.autograd.grad(loss, parameters)
+        assert group_dpo(totals, torch.zeros(2, 4), 0.1).any()
+        return original(model, rollouts, coefficients, settings, poll)
+
+    def remember(*arguments):
+        seen["batch"] = draw(*arguments)
+        return seen["batch"]
+
+    def step(optimizer, *_):
+        seen["found"] = [p.grad.clone() for g in optimizer.param_groups for p in g["params"]]
+
+    draw = trainer.draw
+    monkeypatch.setattr(trainer, "draw", remember)
+    monkeypatch.setattr(trainer, "differentiate", spy)
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    settings = replace(SETTINGS, steps=1, optimizer="sgd", max_grad_norm=1e6)
+    train(tiny_policy, PROMPTS, objective("group_dpo"), settings, tmp_path / "run")
+    assert any(g.abs().max() > 1e-6 for g in seen["expected"])
+    for found, expected in zip(seen["found"], seen["expected"], strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()) + 1e-9
+        )
+
+
+def test_stops_when_every_reward_has_held_its_target(tiny_policy, tmp_path):
+    easy = combine_rewards([Reward("vowels", LetterShare("aeiou"), target=0.001)])
+    settings = replace(SETTINGS, steps=50, eval_every=1, stop_when_converged=True)
+    train(tiny_policy, PROMPTS, easy, settings, tmp_path / "run", heldout=PROMPTS)
+    records = read_history(tmp_path / "run")
+    assert records[-1]["step"] == 2  # evaluations at steps 0, 1 and 2
+    assert [r["converged"] for r in records] == [False, False, True]
+
+
+def test_other_settings_do_not_touch_a_run(tiny_policy, tmp_path):
+    train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=1), tmp_path / "run")
+    before = (tmp_path / "run" / "history.jsonl").read_bytes()
+    with pytest.raises(TrainingError, match="another `learning_rate`"):
+        train(
+            tiny_policy,
+            PROMPTS,
+            objective(),
+            replace(SETTINGS, learning_rate=1e-3),
+            tmp_path / "run",
+        )
+    with pytest.raises(TrainingError, match="another `prompts`"):
+        train(tiny_policy, PROMPTS[:2], objective(), SETTINGS, tmp_path / "run")
+    assert (tmp_path / "run" / "history.jsonl").read_bytes() == before
+
+
+def test_two_trainings_do_not_share_a_folder(tiny_policy, tmp_path):
+    class Nested(Progress):
+        def record(self, record):
+            train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
+
+    with pytest.raises(TrainingError, match="is being trained right now"):
+        train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", progress=Nested())
+
+
+def test_a_failing_reward_stops_the_step_and_keeps_the_run(tiny_policy, tmp_path):
+    @dataclass(frozen=True)
+    class Fragile(LetterShare):
+        letters: str = ""
+
+        def score(self, prompt, completion):
+            if (tmp_path / "run" / "history.jsonl").read_text().count("\n") >= 2:
+                raise ZeroDivisionError("nothing to divide")
+            return super().score(prompt, completion)
+
+    fragile = combine_rewards([Reward("fragile", Fragile("ae"))])
+    with pytest.raises(RewardError, match="'fragile'.*nothing to divide") as caught:
+        train(tiny_policy, PROMPTS, fragile, SETTINGS, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "run" / "checkpoints" / "step-000002").is_dir()
+
+
+def test_a_damaged_checkpoint_is_named(tiny_policy, tmp_path):
+    train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=2), tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "step-000002" / "optimizer.safetensors").write_bytes(
+        b"torn"
+    )
+    with pytest.raises(TrainingError, match=r"step-000002.*delete it"):
+        train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
+
+
+def test_training_without_prompts_is_refused(tiny_policy, tmp_path):
+    with pytest.raises(TrainingError, match="no prompts"):
+        train(tiny_policy, [], objective(), SETTINGS, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("steps", 10**9),
+        ("group_size", 1),
+        ("learning_rate", float("nan")),
+        ("optimizer", "lion"),
+        ("temperature", -1.0),
+        ("learning_rate", float("inf")),
+        ("micro_batch", "many"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(field, value):
+    with pytest.raises(TrainingError, match=f"`{field}`") as caught:
+        replace(SETTINGS, **{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_run_json_says_what_the_run_is(reference):
+    content = json.loads((reference / "run.json").read_text())
+    assert content["identity"]["method"] == "gdpo"
+    assert content["identity"]["settings"]["learning_rate"] == 1e-2
+    assert content["versions"]["torch"]
