@@ -300,6 +300,11 @@ def _load_model(source: str, precision: str, device: str, allow_download: bool) 
         raise PolicyError(_load_message("model", source, allow_download, error)) from error
     if precision not in {"int8", "nf4"}:
         model = model.to(device)
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights for inference on such CPUs; its kernel for the packed form has no
+        # backward, so gradients after the first sampling would silently stop at the layer.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model.eval().requires_grad_(False)
 
 
@@ -347,6 +352,8 @@ def _fresh_config(rank: int, alpha: int) -> dict[str, Any]:
 def _wrap(model: Any, config: dict[str, Any]) -> Any:
     from peft import PeftConfig, get_peft_model
 
+    # The model's own folder: an adapter that was trained elsewhere may name another path.
+    config = {**config, "base_model_name_or_path": model.name_or_path}
     with warnings.catch_warnings():  # peft still reads a name that transformers 5 has renamed
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         return get_peft_model(model, PeftConfig.from_peft_type(**config))
