@@ -122,7 +122,7 @@ class _Decoder:
         self._options = _last_logits_only(model)
         self._mask = prompt_mask.repeat_interleave(group_size, 0)
         positions = (prompt_mask.cumsum(1) - 1).clamp(min=0)
-        output = self._forward(prompt_ids, prompt_mask, positions, None)
+        output = self._forward(prompt_ids, prompt_mask, positions, _new_cache(model))
         self._cache = output.past_key_values
         self._cache.batch_repeat_interleave(group_size)
         self.logits = output.logits[:, -1].repeat_interleave(group_size, 0)  # (N, V)
@@ -208,6 +208,20 @@ def _completions(
         Completion(text.strip(), int(tokens), not bool(end))
         for text, tokens, end in zip(texts, mask.sum(1), ended, strict=True)
     )
+
+
+def _new_cache(model: Any) -> Any:
+    """A cache whose rows can be repeated and dropped."""
+    from transformers import DynamicCache
+
+    if "config" in inspect.signature(DynamicCache.__init__).parameters:
+        return DynamicCache(config=model.config)
+    if getattr(model.config, "cache_implementation", None) == "hybrid":
+        raise PolicyError(
+            f"Sampling from {model.config.model_type!r} models needs transformers 4.56 or newer, whose caches "
+            "can be shared by a group; run `pip install -U transformers`."
+        )
+    return DynamicCache()
 
 
 def _last_logits_only(model: Any) -> dict[str, int]:

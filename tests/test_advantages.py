@@ -29,7 +29,11 @@ def trl_normalize_then_sum(rewards: np.ndarray, weights: np.ndarray) -> np.ndarr
                 column = rewards[b, :, k]
                 known = column[~np.isnan(column)]
                 std = known.std(ddof=1) if len(known) > 1 else np.nan
-                parts.append(weights[k] * (rewards[b, i, k] - known.mean()) / (std + 1e-4) if len(known) else np.nan)
+                parts.append(
+                    weights[k] * (rewards[b, i, k] - known.mean()) / (std + 1e-4)
+                    if len(known)
+                    else np.nan
+                )
             if not np.isnan(rewards[b, i]).all():
                 total[b, i] = np.nansum(parts)
     known = total[~np.isnan(total)]
@@ -77,7 +81,9 @@ def test_every_form_has_mean_zero_in_each_group(seed):
     rewards = rewards_with_gaps(seed)
     scale = advantages.update_scale(None, rewards, torch.ones(3, dtype=torch.float64))
     for found in (advantages.decoupled(rewards), advantages.pooled(rewards, scale)):
-        torch.testing.assert_close(found.sum(-1), torch.zeros(3, 4, dtype=torch.float64), atol=1e-9, rtol=0)
+        torch.testing.assert_close(
+            found.sum(-1), torch.zeros(3, 4, dtype=torch.float64), atol=1e-9, rtol=0
+        )
 
 
 def test_grpo_is_the_normalised_sum():
@@ -114,19 +120,29 @@ def test_pooled_advantages_do_not_depend_on_the_rewards_unit():
     rewards = rewards_with_gaps(4, shape=(1, 4, 6))
     ranges = torch.ones(1, dtype=torch.float64)
     plain = advantages.pooled(rewards, advantages.update_scale(None, rewards, ranges))
-    scaled = advantages.pooled(100 * rewards, advantages.update_scale(None, 100 * rewards, 100 * ranges))
+    scaled = advantages.pooled(
+        100 * rewards, advantages.update_scale(None, 100 * rewards, 100 * ranges)
+    )
     torch.testing.assert_close(plain, scaled)
 
 
 def test_group_dpo_is_minus_the_gradient_of_the_pair_loss():
     generator = torch.Generator().manual_seed(0)
-    totals = torch.rand(3, 5, generator=generator, dtype=torch.float64).round(decimals=1)  # with ties
+    totals = torch.rand(3, 5, generator=generator, dtype=torch.float64).round(
+        decimals=1
+    )  # with ties
     ratios = torch.randn(3, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     beta = 0.1
     pairs = [
-        (b, i, j) for b in range(3) for i in range(5) for j in range(5) if totals[b, i] > totals[b, j]
+        (b, i, j)
+        for b in range(3)
+        for i in range(5)
+        for j in range(5)
+        if totals[b, i] > totals[b, j]
     ]
-    loss = -sum(torch.log(torch.sigmoid(beta * (ratios[b, i] - ratios[b, j]))) for b, i, j in pairs) / len(pairs)
+    loss = -sum(
+        torch.log(torch.sigmoid(beta * (ratios[b, i] - ratios[b, j]))) for b, i, j in pairs
+    ) / len(pairs)
     (expected,) = torch.autograd.grad(loss, ratios)
     torch.testing.assert_close(advantages.group_dpo(totals, ratios.detach(), beta), -expected)
 

@@ -20,10 +20,16 @@ def training(tiny_policy):
     with trainable(tiny_policy, rank=4, alpha=8, seed=1) as model:
         generator = torch.Generator().manual_seed(2)
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and "lora_B" in name:  # zero at first, which would hide the A side
+            if (
+                parameter.requires_grad and "lora_B" in name
+            ):  # zero at first, which would hide the A side
                 parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-        prompts = [Prompt((("user", text),), {}) for text in ("the printer", "restart the router please")]
-        rollouts = sample(model, tiny_policy.base.tokenizer, prompts, group_size=4, max_new_tokens=12, seed=3)
+        prompts = [
+            Prompt((("user", text),), {}) for text in ("the printer", "restart the router please")
+        ]
+        rollouts = sample(
+            model, tiny_policy.base.tokenizer, prompts, group_size=4, max_new_tokens=12, seed=3
+        )
         yield model, rollouts
 
 
@@ -51,7 +57,9 @@ def test_one_pass_equals_k_separate_passes(training, micro_batch, enabled):
 
     gradients = RewardGradients(model, coefficients)
     with checkpointing(model, enabled), gradients.recording():
-        for rows in torch.randperm(8, generator=torch.Generator().manual_seed(5)).split(micro_batch):
+        for rows in torch.randperm(8, generator=torch.Generator().manual_seed(5)).split(
+            micro_batch
+        ):
             gradients.backward(log_likelihoods(model, rollouts, rows), rows)
 
     assert [id(p) for p in gradients.parameters] == [id(p) for p in parameters]
@@ -82,7 +90,9 @@ def test_inner_products_and_combination_follow_from_the_buffers(training):
     weights = torch.tensor([0.5, -1.0, 2.0])
     for combined, each in zip(gradients.combine(weights), expected, strict=True):
         wanted = torch.einsum("k,k...->...", weights, each)
-        torch.testing.assert_close(combined, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+        torch.testing.assert_close(
+            combined, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max())
+        )
 
 
 def test_the_model_is_as_before_after_recording(training):
@@ -103,7 +113,7 @@ def test_checkpointing_recomputes_each_layer_in_the_backward_pass(training):
     model, rollouts = training
     calls = []
     layer = model.get_base_model().model.layers[0]
-    handle = layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+    handle = layer.mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     gradients = RewardGradients(model, torch.ones(1, 8))
     with checkpointing(model, True), gradients.recording():
         gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))

@@ -44,7 +44,9 @@ def test_debiasing_by_hand():
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_nearest_gramian_is_positive_semidefinite(size, scale):
     generator = torch.Generator().manual_seed(size)
-    found = gramian.positive_semidefinite(scale * torch.randn(size, size, generator=generator, dtype=F64))
+    found = gramian.positive_semidefinite(
+        scale * torch.randn(size, size, generator=generator, dtype=F64)
+    )
     torch.testing.assert_close(found, found.T)
     assert float(torch.linalg.eigvalsh(found).min()) >= -1e-12 * max(scale, 1e-300)
 
@@ -63,12 +65,21 @@ def test_a_vanishing_gradient_has_cosine_zero():
 
 @pytest.mark.parametrize(
     ("cosine", "count", "expected"),
-    [(0.0, 2, 1.0), (0.95, 2, 0.56), (0.7, 2, 0.76), (0.5, 2, 0.88), (0.7, 5, 0.48), (0.3, 5, 0.86)],
+    [
+        (0.0, 2, 1.0),
+        (0.95, 2, 0.56),
+        (0.7, 2, 0.76),
+        (0.5, 2, 0.88),
+        (0.7, 5, 0.48),
+        (0.3, 5, 0.86),
+    ],
 )
 def test_dispersion_of_equal_cosines(cosine, count, expected):
     # eigenvalue shares (1 + (K - 1) c) / K once and (1 - c) / K else; exp of their entropy, over K
     matrix = torch.full((count, count), cosine, dtype=F64).fill_diagonal_(1.0)
-    assert gramian.dispersion(torch.ones(count, dtype=F64), matrix) == pytest.approx(expected, abs=0.01)
+    assert gramian.dispersion(torch.ones(count, dtype=F64), matrix) == pytest.approx(
+        expected, abs=0.01
+    )
 
 
 def test_dispersion_of_one_dominating_reward_is_one_over_k():

@@ -28,7 +28,9 @@ def observe_and_decide(director: Director, scores: torch.Tensor, gradients: torc
 
 
 def steps(method: str, count: int, weighting: str = "directed"):
-    objective = combine_rewards(rewards(1.0, 3.0), method=method, weighting=weighting, dispersion_floor=0.0)
+    objective = combine_rewards(
+        rewards(1.0, 3.0), method=method, weighting=weighting, dispersion_floor=0.0
+    )
     director = Director(objective)
     generator = torch.Generator().manual_seed(0)
     for _ in range(count):
@@ -53,7 +55,9 @@ def test_the_reward_that_lags_gains_weight():
     director = Director(combine_rewards(rewards(1.0, 1.0), dispersion_floor=0.0))
     generator = torch.Generator().manual_seed(1)
     for step in range(25):
-        base = torch.tensor([0.2 + 0.03 * step, 0.2], dtype=F64)[:, None, None]  # only the first rises
+        base = torch.tensor([0.2 + 0.03 * step, 0.2], dtype=F64)[
+            :, None, None
+        ]  # only the first rises
         noise = 0.05 * torch.rand(2, 4, 4, generator=generator, dtype=F64)
         gradients = torch.randn(16, 50, generator=generator, dtype=F64)
         direction = observe_and_decide(director, base + noise, gradients)
@@ -88,7 +92,9 @@ def test_a_reward_that_never_scored_does_not_spoil_the_others():
     for _ in range(6):
         scores = torch.rand(2, 4, 4, generator=generator, dtype=F64)
         scores[1] = torch.nan
-        direction = observe_and_decide(director, scores, torch.randn(16, 50, generator=generator, dtype=F64))
+        direction = observe_and_decide(
+            director, scores, torch.randn(16, 50, generator=generator, dtype=F64)
+        )
     assert torch.isfinite(direction.weights).all()
     assert json.loads(json.dumps(director.state(), allow_nan=False))["_means"][1] is None
 

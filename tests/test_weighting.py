@@ -45,14 +45,18 @@ def test_two_conflicting_rewards_by_hand():
     matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
     rows = weighting.project_leaders(matrix, vector(1.0, 0.0))
     torch.testing.assert_close(rows, torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=F64))
-    assert float(rows[1] @ matrix[:, 0]) == pytest.approx(0.0)  # the leader's part no longer harms the laggard
+    assert float(rows[1] @ matrix[:, 0]) == pytest.approx(
+        0.0
+    )  # the leader's part no longer harms the laggard
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
     torch.testing.assert_close(found, vector(0.55, 0.025))
 
 
 def test_equal_deficits_project_nothing():
     matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
-    torch.testing.assert_close(weighting.project_leaders(matrix, vector(1.0, 1.0)), torch.eye(2, dtype=F64))
+    torch.testing.assert_close(
+        weighting.project_leaders(matrix, vector(1.0, 1.0)), torch.eye(2, dtype=F64)
+    )
 
 
 def test_three_rewards_by_hand():
@@ -89,7 +93,9 @@ def test_projection_is_torchjds_dual_cone_projection_where_all_others_lag():
     rows = weighting.project_leaders(matrix, vector(0.0, 1.0, 0.9, 0.8))
     projected = QuadprogProjector()(vector(1.0, 0.0, 0.0, 0.0), matrix)
     # The dual cone of torchjd includes g_0 itself, to which its own projection is never opposed here.
-    torch.testing.assert_close(rows[0] @ matrix @ rows[0], projected @ matrix @ projected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        rows[0] @ matrix @ rows[0], projected @ matrix @ projected, rtol=1e-3, atol=1e-6
+    )
 
 
 # PCGrad is left out: it projects in a random order.
@@ -138,5 +144,7 @@ def test_spread_blends_just_far_enough():
 def test_spread_changes_nothing_above_the_floor_or_where_it_cannot_be_reached():
     weights = vector(0.6, 0.5)
     assert torch.equal(weighting.spread(weights, torch.eye(2, dtype=F64), weights, 0.7), weights)
-    alike = torch.ones(2, 2, dtype=F64)  # twice the same reward: dispersion 1/2 whatever the weights
+    alike = torch.ones(
+        2, 2, dtype=F64
+    )  # twice the same reward: dispersion 1/2 whatever the weights
     assert torch.equal(weighting.spread(weights, alike, weights, 0.7), weights)
