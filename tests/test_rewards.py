@@ -40,7 +40,7 @@ def test_options_can_serve_other_dataclasses_with_their_own_error():
 
 @dataclass(frozen=True)
 class Table:
-    """Gives the value listed under the completion's text; a value that is an exception is raised."""
+    """Gives the value listed under the completion's text, or raises it if it is an exception."""
 
     values: tuple[tuple[str, object], ...]
     name: str = ""

@@ -1,0 +1,104 @@
+"""Answer match: the right answer, which the prompt's row knows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import RewardError, shorten
+from ..prompts import Prompt
+from .base import Completion
+from .options import check_options, option
+from .text import numbers, reference_texts, words
+
+# Comparing two texts word by word takes time in the product of their lengths.
+MAX_REFERENCE_WORDS = 1_000
+
+
+@dataclass(frozen=True)
+class AnswerMatch:
+    """Compares the completion with a reference answer; of several references the best counts."""
+
+    kind: ClassVar[str] = "AnswerMatch"
+    summary: ClassVar[str] = "Rewards completions that give the reference answer of their prompt."
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    field: str = option(
+        "reference",
+        "Name of the prompt column with the right answer (a text, a number, or a list of "
+        "acceptable ones). Prompts without it are not scored.",
+    )
+    mode: str = option(
+        "contains",
+        "contains: the answer's words occur together somewhere. exact: nothing else is said. "
+        "numeric: the last number is the answer's last number. Case, width, punctuation and "
+        "spaces never matter.",
+        choices=("contains", "exact", "numeric"),
+    )
+    tolerance: float = option(
+        0.0,
+        "numeric only: largest difference from the right number that still counts, in the "
+        "number's own unit.",
+        minimum=0.0,
+        maximum=1e12,
+        step=0.01,
+    )
+    partial_credit: bool = option(
+        False,
+        "contains and exact: pay the share of the answer that the completion says in one piece, "
+        "instead of all or nothing. Easier to learn from when right answers are rare.",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses settings that cannot work.
+
+        Raises:
+            RewardError: A setting is out of range or the column's name is empty.
+        """
+        check_options(self)
+        if not self.field.strip():
+            raise RewardError(
+                "AnswerMatch: `field` must name the prompt column with the answer. Found ''."
+            )
+
+    def score(self, prompt: Prompt, completion: Completion) -> float | None:
+        """1 where the answer is given, else 0 or, with partial credit, a share."""
+        references = reference_texts(prompt, self.field.strip())
+        if references is None:
+            return None
+        if self.mode == "numeric":
+            return max(self._numeric(text, completion.text) for text in references)
+        said = words(completion.text)
+        return max(self._verbal(text, said) for text in references)
+
+    def _verbal(self, reference: str, said: list[str]) -> float:
+        wanted = words(reference)
+        if not 0 < len(wanted) <= MAX_REFERENCE_WORDS:
+            raise RewardError(
+                f"a reference must have 1 to {MAX_REFERENCE_WORDS} words. Found {len(wanted)} in "
+                f"{shorten(reference)}"
+            )
+        whole = len(wanted) if self.mode == "contains" else max(len(wanted), len(said))
+        share = _longest_common_run(wanted, said) / whole
+        return share if self.partial_credit else float(share == 1.0)
+
+    def _numeric(self, reference: str, text: str) -> float:
+        wanted = numbers(reference)
+        if not wanted or not math.isfinite(wanted[-1]):
+            raise RewardError(f"the reference {shorten(reference)} holds no usable number")
+        found = numbers(text)
+        return float(bool(found) and abs(found[-1] - wanted[-1]) <= self.tolerance)
+
+
+def _longest_common_run(wanted: list[str], said: list[str]) -> int:
+    """Length of the longest piece of `wanted`, in words, that occurs unbroken in `said`."""
+    places: dict[str, list[int]] = {}
+    for index, word in enumerate(wanted):
+        places.setdefault(word, []).append(index)
+    best, ending = 0, {}
+    for word in said:
+        # ending[j]: length of the common run that ends at wanted[j] and at this word.
+        ending = {index: ending.get(index - 1, 0) + 1 for index in places.get(word, ())}
+        best = max(best, *ending.values(), 0)
+    return best
