@@ -1,0 +1,63 @@
+"""The GGUF types that can be exported, and what is expected of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file type of llama.cpp.
+
+    Attributes:
+        ftype: Its number in llama.cpp (`llama_ftype`).
+        tensor: The tensor type that gives it its name; absent from the file after a silent fallback.
+        bits: Bits per weight, for the disk estimate.
+        row: Row lengths must be a multiple of this, or llama.cpp silently writes other types.
+        max_kl: Largest mean KL(trained model || file) in nats per token that still holds.
+    """
+
+    ftype: int
+    tensor: str
+    bits: float
+    row: int
+    max_kl: float
+
+
+# max_kl. F32 and F16: rounding is all that may differ; measured 1e-6 and less, while a wrong permutation,
+# scale or normalisation gives 0.1 and more. The others: three to five times the worst that was measured on
+# trained and on random models of 2 to 28 million parameters (large models lose less: a 7B one about a
+# tenth). These limits are too wide to notice a small error of the conversion, so the F16 or F32 file that
+# a quantised one is made from is held to its own limit too.
+FORMATS: dict[str, Format] = {
+    "F32": Format(0, "F32", 32.0, 1, 1e-3),
+    "F16": Format(1, "F16", 16.0, 1, 1e-3),
+    "BF16": Format(32, "BF16", 16.0, 1, 2e-3),
+    "Q8_0": Format(7, "Q8_0", 8.5, 32, 0.005),
+    "Q6_K": Format(18, "Q6_K", 6.6, 256, 0.04),
+    "Q5_K_M": Format(17, "Q5_K", 5.7, 256, 0.12),
+    "Q5_0": Format(8, "Q5_0", 5.6, 32, 0.15),
+    "Q4_K_M": Format(15, "Q4_K", 4.9, 256, 0.4),
+    "IQ4_XS": Format(30, "IQ4_XS", 4.5, 256, 0.4),
+    "IQ4_NL": Format(25, "IQ4_NL", 4.7, 32, 0.4),
+    "Q4_0": Format(2, "Q4_0", 4.6, 32, 0.6),
+    "Q3_K_M": Format(12, "Q3_K", 4.0, 256, 1.0),
+    "Q2_K": Format(10, "Q2_K", 3.2, 256, 2.0),
+}
+# Added where the model is too large for fp32 and the trained model's own logits are computed in bf16
+# (measured 1e-4 on 4 layers; it grows with depth).
+BF16_NOISE = 2e-3
+EXPORT_TYPES = tuple(FORMATS)
+# The converter writes these by itself; all others need llama-cpp-python.
+DIRECT_TYPES = ("F32", "F16", "BF16", "Q8_0")
+
+
+def wide_type(types: Sequence[str]) -> str:
+    """The type that the others are quantised from: the most exact one that is written anyway."""
+    return "F32" if "F32" in types else "F16"
+
+
+def limit(kind: str, precision: str) -> float:
+    """Largest KL that a file of type `kind` may have against a model in `precision`."""
+    return FORMATS[kind].max_kl + (BF16_NOISE if precision == "bf16" else 0.0)

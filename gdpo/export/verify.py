@@ -1,0 +1,204 @@
+"""Does the file hold what was trained? It is loaded and compared, for every silent error found so far showed here.
+
+Compared are the tokenizers, the chat template, the next-token distributions at every position of rendered
+prompts with the policy's own answers, the tensor types in the file, and the rewards of its answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ExportError, shorten
+from ..policy import Policy
+from ..progress import Progress
+from ..rewards.base import Reward, score_rewards
+from .formats import FORMATS, limit
+from .material import PROBES, Material
+from .worker import LLAMA_WORKER, run_worker
+
+# Positions compared at once: in float64 and with a large vocabulary each takes some MB.
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean KL(trained model || file) in nats per token, top-1 agreement, and what else differs."""
+
+    kl: float
+    top1: float
+    positions: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def compare_file(
+    path: Path,
+    policy: Policy,
+    material: Material,
+    reference: Sequence[Tensor],
+    work: Path,
+    progress: Progress,
+) -> Comparison:
+    """Load `path` with llama.cpp and compare it with the trained model.
+
+    Args:
+        path: The GGUF.
+        policy: Whose tokenizer is the right one.
+        material: What to compare on.
+        reference: From `reference_logits`.
+        work: A folder for the file's logits.
+        progress: Told how many positions are done.
+
+    Raises:
+        ExportError: The file cannot be loaded, or tokenises a prompt differently.
+    """
+    output = work / "logits.npy"
+    total = sum(map(len, material.sequences))
+    conversations = [
+        [{"role": role, "content": text} for role, text in prompt.messages]
+        for prompt in material.prompts
+    ]
+    request = {
+        "task": f"Loading {path.name} to verify it",
+        "command": "logits",
+        "gguf": str(path),
+        "texts": [*material.rendered, *material.answered, *PROBES],
+        "add_bos": material.plain,
+        "conversations": conversations,
+        "sequences": material.sequences,
+        "output": str(output),
+    }
+    name = f"Verify {path.stem}"
+    progress.phase(name, 0, len(material.sequences))
+    first = run_worker(
+        LLAMA_WORKER,
+        request,
+        poll=progress.poll,
+        on_lines=lambda lines: progress.phase(name, lines - 1, len(material.sequences)),
+    )[0]
+    notes = _compare_tokens(policy, material, first["tokens"])
+    problems = _compare_templates(material, first["rendered"])
+    logits = np.load(output, mmap_mode="r")
+    try:
+        if logits.shape[1] != reference[0].shape[1]:
+            raise ExportError(
+                f"{path.name} has {logits.shape[1]} tokens where the model has {reference[0].shape[1]}; "
+                "the converter misread the vocabulary: use another llama.cpp version."
+            )
+        kl, top1 = divergence(reference, logits)
+    finally:
+        del logits
+        output.unlink()
+    return Comparison(kl, top1, total, problems, notes)
+
+
+def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, float]:
+    """Mean KL(reference || logits) in nats per position, and the share of equal most likely tokens.
+
+    Args:
+        reference: Logits `(positions_i, V)` of each sequence.
+        logits: `(sum of positions_i, V)`, in the same order.
+    """
+    kl, same, row = 0.0, 0, 0
+    for expected in (part for sequence in reference for part in sequence.split(_CHUNK)):
+        found = torch.from_numpy(np.array(logits[row : row + len(expected)]))
+        row += len(expected)
+        log_p = expected.double().log_softmax(-1)
+        log_q = found.double().log_softmax(-1)
+        kl += float((log_p.exp() * (log_p - log_q)).sum())
+        same += int((expected.argmax(-1) == found.argmax(-1)).sum())
+    return kl / row, same / row
+
+
+def judge(
+    kind: str, precision: str, comparison: Comparison, types: Mapping[str, int]
+) -> tuple[bool, str]:
+    """Whether a file of the type `kind` holds, and why or why not in plain words."""
+    allowed, tensor = limit(kind, precision), FORMATS[kind].tensor
+    problems = list(comparison.problems)
+    if not comparison.kl <= allowed:  # written so that NaN is a problem
+        found = f"the next-token distributions differ by a KL of {comparison.kl:.2g}"
+        problems.insert(0, f"{found}, over {allowed:g} for {kind}")
+    if tensor not in types:
+        problems.append(f"llama.cpp wrote no {tensor} tensor but {', '.join(types)}")
+    verdict = f"KL {comparison.kl:.2g} is within {allowed:g} for {kind}"
+    return not problems, "; ".join([*(problems or [verdict]), *comparison.notes])
+
+
+def tensor_types(path: Path) -> dict[str, int]:
+    """How many tensors of each type the file really has, most frequent first."""
+    from gguf import GGUFReader
+
+    counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
+    return dict(counts.most_common())
+
+
+def compare_rewards(
+    path: Path, material: Material, rewards: Sequence[Reward], progress: Progress
+) -> dict[str, dict[str, float | None]]:
+    """Mean of each reward over the policy's and the file's greedy answers to the same prompts."""
+    from ..inference import generate  # here, because it imports this package
+
+    answers = generate(
+        path,
+        material.prompts,
+        max_new_tokens=material.new_tokens,
+        temperature=0.0,
+        seed=0,
+        progress=progress,
+    )
+    means = {}
+    for column, completions in (("policy", material.answers), ("gguf", answers)):
+        scores = score_rewards(rewards, material.prompts, completions, progress.poll)  # (K, N)
+        means[column] = [float(row) for row in torch.nanmean(scores, 1)]
+    return {
+        reward.name: {column: _plain(values[k]) for column, values in means.items()}
+        for k, reward in enumerate(rewards)
+    }
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _compare_tokens(policy: Policy, material: Material, found: list[list[int]]) -> tuple[str, ...]:
+    """Refuse a file that reads a prompt differently; a difference on other texts is worth a note."""
+    tokenizer = policy.base.tokenizer
+    texts = (*material.rendered, *material.answered, *PROBES)
+    notes = []
+    for index, (text, ids) in enumerate(zip(texts, found, strict=True)):
+        expected = list(tokenizer(text, add_special_tokens=material.plain)["input_ids"])
+        if ids == expected:
+            continue
+        pairs = enumerate(zip(ids, expected, strict=False))
+        first = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(expected)))
+        difference = (
+            f"llama.cpp tokenises {shorten(text)} differently: from token {first} on "
+            f"{ids[first : first + 5]} where the model's tokenizer gives {expected[first : first + 5]}"
+        )
+        if index < len(material.rendered):
+            raise ExportError(
+                f"{difference}; llama.cpp does not know this tokenizer, or files of it are missing in "
+                f"{policy.base.source!r}: get the whole model, with tokenizer.model if it has one."
+            )
+        notes.append(difference)
+    return tuple(notes[:1])
+
+
+def _compare_templates(material: Material, found: list[str | None]) -> tuple[str, ...]:
+    for expected, text in zip(material.rendered, found, strict=True):
+        if material.plain and text is None:
+            continue
+        if text != expected:
+            return (
+                f"the file's chat template renders {shorten(text)}, the model's {shorten(expected)}",
+            )
+    return ()
