@@ -143,12 +143,12 @@ IMPORT_PROBE = """
 import importlib.util, sys, time
 import torch
 before = set(sys.modules)
-start = time.perf_counter()
+start = time.process_time()
 spec = importlib.util.spec_from_file_location("pack", sys.argv[1], submodule_search_locations=[sys.argv[2]])
 pack = importlib.util.module_from_spec(spec)
 sys.modules["pack"] = pack
 spec.loader.exec_module(pack)
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 print(seconds, *sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 """
 

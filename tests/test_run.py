@@ -104,11 +104,11 @@ def test_commands_become_what_runs_in_the_environment(run, monkeypatch):
     ]
 
 
-def test_benchmarks_are_listed_and_started_by_name(run, monkeypatch, tmp_path):
+def test_benchmarks_are_listed_and_started_by_name(run, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(run, "BENCHMARKS", tmp_path)
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    with pytest.raises(run.SetupError, match="the benchmarks are: none yet"):
-        command_of(run, "bench")
+    with pytest.raises(run.SetupError, match="no benchmark 'x'; the benchmarks are: none yet"):
+        command_of(run, "bench", "x")
     (tmp_path / "speed").mkdir()
     (tmp_path / "speed" / "__main__.py").touch()
     (tmp_path / "memory.py").touch()
@@ -117,6 +117,8 @@ def test_benchmarks_are_listed_and_started_by_name(run, monkeypatch, tmp_path):
         run.SetupError, match=r"no benchmark '../x'; the benchmarks are: memory, speed"
     ):
         command_of(run, "bench", "../x")
+    assert run.main(["bench"]) == 0
+    assert capsys.readouterr().out == "memory\nspeed\n"
     assert command_of(run, "bench", "speed", "--fast", "3") == [
         "-m",
         "benchmarks.speed",

@@ -1,0 +1,47 @@
+"""The nodes: thin wrappers around the library, one node in one file.
+
+`inputs` declares inputs, `validation` and `values` check them, `guard` stands around every node's function,
+`host` is the only file that touches ComfyUI, `workflow` and `headless` run saved workflows without it.
+"""
+
+from __future__ import annotations
+
+from .chat import GDPOChat
+from .combine_rewards import GDPOCombineRewards
+from .compare import GDPOCompare
+from .define_reward import REWARD_NODES
+from .export_gguf import GDPOExportGGUF
+from .load_model import GDPOLoadModel
+from .load_prompts import GDPOLoadPrompts
+from .plot_convergence import GDPOPlotConvergence
+from .train import GDPOTrain
+
+# The ids stand in saved workflows: they never change. The names may.
+NODE_CLASS_MAPPINGS: dict[str, type] = {
+    "GDPOLoadModel": GDPOLoadModel,
+    "GDPOLoadPrompts": GDPOLoadPrompts,
+    **REWARD_NODES,
+    "GDPOCombineRewards": GDPOCombineRewards,
+    "GDPOTrain": GDPOTrain,
+    "GDPOPlotConvergence": GDPOPlotConvergence,
+    "GDPOExportGGUF": GDPOExportGGUF,
+    "GDPOChat": GDPOChat,
+    "GDPOCompare": GDPOCompare,
+}
+
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
+    "GDPOLoadModel": "Load Model (GDPO)",
+    "GDPOLoadPrompts": "Load Prompts (GDPO)",
+    **{
+        node_id: f"Define Reward: {node_class.scorer_class.kind}"
+        for node_id, node_class in REWARD_NODES.items()
+    },
+    "GDPOCombineRewards": "Combine Rewards",
+    "GDPOTrain": "GDPO Train",
+    "GDPOPlotConvergence": "Plot Convergence (GDPO)",
+    "GDPOExportGGUF": "Export GGUF via llama.cpp",
+    "GDPOChat": "Chat (GGUF)",
+    "GDPOCompare": "Compare (GDPO)",
+}
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

@@ -1,0 +1,137 @@
+"""Export GGUF: the trained model as files that llama.cpp runs, compared with the model itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..gdpo.export import EXPORT_TYPES, GGUF, export_gguf
+from ..gdpo.methods import Objective
+from ..gdpo.policy import Policy
+from ..gdpo.prompts import Prompt
+from . import host
+from .guard import guarded
+from .inputs import choice, socket, text
+from .paths import name_verdict, resolve_output, safe_name
+
+NONE = "none"
+_UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run
+
+
+class GDPOExportGGUF:
+    """Gives GGUF files with the report of their check."""
+
+    DESCRIPTION = (
+        "Merges the adapter into the full-precision model, writes a GGUF through llama.cpp's converter, "
+        "quantises it, loads the result and compares its next-token distributions with the trained model's. "
+        "The report stands beside the file and says plainly when the file does not hold."
+    )
+    CATEGORY = "GDPO/export"
+    RETURN_TYPES = ("GDPO_GGUF", "STRING")
+    RETURN_NAMES = ("gguf", "report")
+    OUTPUT_TOOLTIPS = (
+        "The file of the chosen type. Link it to Chat and Compare.",
+        "What the check found, as text.",
+    )
+    FUNCTION = "export"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        """The node's inputs, as ComfyUI asks for them."""
+        return {
+            "required": {
+                "model": socket("GDPO_MODEL", "The model to export (tuned, from GDPO Train)."),
+                "type": choice(
+                    EXPORT_TYPES,
+                    "Number format of the file. F16 is exact and takes 2 bytes a weight, Q8_0 about 1 byte with hardly "
+                    "a loss, Q4_K_M about 0.6 bytes with a small loss. All but F32, F16, BF16 and Q8_0 need "
+                    "llama-cpp-python.",
+                    "Q8_0",
+                ),
+            },
+            "optional": {
+                "also": choice(
+                    [NONE, *EXPORT_TYPES],
+                    "A second file of this type, from the same merge; none: only one.",
+                ),
+                "name": text(
+                    "",
+                    "The files are called <name>-<type>.gguf, in the run's folder gguf; a number is added to a name that "
+                    "is taken. Empty: the run's name.",
+                    hint="empty: the run's name",
+                ),
+                "prompts": socket(
+                    "GDPO_PROMPTS",
+                    "Prompts for the check (held-out ones). Without them it uses a few of its own.",
+                ),
+                "rewards": socket(
+                    "GDPO_REWARDS",
+                    "Rewards to measure on the file as well; needs prompts. Shows what quantising costs in what "
+                    "you trained for.",
+                ),
+            },
+            "hidden": {"unique_id": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, name: str | None = None) -> bool | str:
+        """Refuses a bad file name before anything has run."""
+        return name_verdict((name or "").strip() or None, "name")
+
+    @guarded
+    def export(
+        self,
+        model: Policy,
+        type: str,
+        also: str,
+        name: str,
+        prompts: tuple[Prompt, ...] = (),
+        rewards: Objective | None = None,
+        unique_id: str | None = None,
+    ) -> dict:
+        """Export and verify; see `gdpo.export.export_gguf`."""
+        folder = (model.run or resolve_output(_UNTRAINED)) / "gguf"
+        types = tuple(dict.fromkeys([type] if also == NONE else [type, also]))
+        wanted = safe_name(name, "name") if name.strip() else folder.parent.name
+        stem = _unused(folder, wanted, types)
+        host.free_memory()
+        files = export_gguf(
+            model,
+            folder,
+            stem,
+            types=types,
+            prompts=prompts,
+            rewards=rewards.rewards if rewards else (),
+            progress=host.progress(unique_id, f"exporting {stem}"),
+        )
+        report = "\n".join(_describe(file) for file in files)
+        found = [
+            host.plain_json({"path": file.path, "type": file.type, **file.report}) for file in files
+        ]
+        chosen = next(file for file in files if file.type == type)
+        return {"ui": {"text": [report], "gguf": found}, "result": (chosen, report)}
+
+
+def _unused(folder: Path, stem: str, types: Sequence[str]) -> str:
+    """`stem`, numbered if a file of this name exists: outputs are never overwritten."""
+    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    taken = {path.name.casefold() for path in folder.glob("*.gguf")}
+    return next(
+        one for one in stems if not taken & {f"{one}-{kind}.gguf".casefold() for kind in types}
+    )
+
+
+def _describe(file: GGUF) -> str:
+    """One file's check: a line, and one more for each reward that was measured."""
+    kl, top1, holds = (file.report.get(key) for key in ("kl", "top1", "holds"))
+    verdict = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}[holds]
+    figures = [] if kl is None else [f"KL {kl:.2g}"]
+    figures += [] if top1 is None else [f"top-1 {top1:.0%}"]
+    why = f" ({file.report['why']})" if file.report.get("why") else ""
+    lines = [f"{file.path.name}: {', '.join([verdict, *figures])}{why}"]
+    for name, value in (file.report.get("rewards") or {}).items():
+        pair = ("-" if value[key] is None else f"{value[key]:.3f}" for key in ("policy", "gguf"))
+        lines.append(f"  {name}: {' -> '.join(pair)}")
+    return "\n".join(lines)

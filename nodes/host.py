@@ -1,0 +1,229 @@
+"""The host: ComfyUI where it is running, else the terminal. No other file touches ComfyUI.
+
+ComfyUI's modules exist only inside its process, and each is used only if it is there. A tensor or a NaN
+that reaches its publishing loop ends the server, so everything sent goes through `plain_json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..gdpo.progress import Progress
+
+try:
+    import folder_paths
+except ImportError:
+    folder_paths = None
+
+logger = logging.getLogger(__name__)
+
+STEP_EVENT = "gdpo.step"
+DOWNLOAD_SWITCH = "GDPO_ALLOW_DOWNLOAD"
+_LOG_SECONDS = 15.0  # between two lines of progress where no bar can be drawn
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where nodes may read and write."""
+
+    output: Path
+    inputs: Path
+    models: tuple[Path, ...]
+
+
+class Stopped(Exception):
+    """The person at the terminal asked to stop; what was finished is kept."""
+
+
+_state: dict[str, Any] = {"folders": None, "stop": False}
+
+
+def configure(chosen: Folders) -> None:
+    """Set the folders where there is no ComfyUI."""
+    _state["folders"] = chosen
+
+
+def request_stop() -> None:
+    """Make the next `poll` of a terminal progress raise `Stopped`."""
+    _state["stop"] = True
+
+
+def stop_requested() -> bool:
+    """Whether `request_stop` was called."""
+    return _state["stop"]
+
+
+def folders() -> Folders:
+    """The host's folders; below the working directory where nobody configured any."""
+    if folder_paths is None:
+        here = Path.cwd()
+        return _state["folders"] or Folders(
+            here / "output", here / "input", (here / "models" / "LLM",)
+        )
+    named = folder_paths.folder_names_and_paths
+    configured = folder_paths.get_folder_paths("LLM") if "LLM" in named else []
+    models = dict.fromkeys([*configured, os.path.join(folder_paths.models_dir, "LLM")])
+    return Folders(
+        Path(folder_paths.get_output_directory()),
+        Path(folder_paths.get_input_directory()),
+        tuple(Path(path) for path in models),
+    )
+
+
+def allows_download() -> bool:
+    """Whether the machine's owner allowed downloads, outside of any workflow."""
+    return os.environ.get(DOWNLOAD_SWITCH) == "1"
+
+
+def choose_device(device: str) -> str:
+    """`auto` becomes the card that ComfyUI works on, where it is one that training can use."""
+    if device != "auto" or folder_paths is None:
+        return device
+    import comfy.model_management
+
+    chosen = comfy.model_management.get_torch_device()
+    return str(chosen) if chosen.type in {"cpu", "cuda"} else "auto"
+
+
+def free_memory() -> None:
+    """Ask ComfyUI to put its own models away, so that the card is ours."""
+    if folder_paths is None:
+        return
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+def shown_image(path: Path) -> dict[str, str]:
+    """What a node's `ui.images` needs to show a file below the output folder."""
+    inside = path.resolve().relative_to(folders().output.resolve())
+    return {"filename": inside.name, "subfolder": inside.parent.as_posix(), "type": "output"}
+
+
+def plain_json(value: object) -> Any:
+    """`value` as plain JSON: tensors and numpy values become numbers and lists, non-finite numbers None.
+
+    Anything that JSON does not know becomes its text.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        return (
+            (int(value) if isinstance(value, int) else float(value))
+            if math.isfinite(value)
+            else None
+        )
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain_json(item) for item in value]
+    to_list = getattr(value, "tolist", None)  # tensors, numpy arrays and numpy scalars
+    return plain_json(to_list()) if callable(to_list) else str(value)
+
+
+def progress(node_id: str | None, title: str, steps: int = 0) -> Progress:
+    """How a node reports progress and learns that it should stop.
+
+    Args:
+        node_id: the node's id, for ComfyUI.
+        title: what a terminal shows before the bar.
+        steps: number of training steps where the work is a training; 0: the bar follows the phases.
+    """
+    if folder_paths is None:
+        return TerminalProgress(title, steps)
+    return ComfyProgress(node_id, steps)
+
+
+class ComfyProgress(Progress):
+    """ComfyUI's bar on the node, its interrupt, and an event for each training step."""
+
+    def __init__(self, node_id: str | None, steps: int) -> None:
+        import comfy.utils
+
+        self._node_id, self._steps = node_id, steps
+        self._bar = comfy.utils.ProgressBar(max(steps, 1), node_id=node_id)
+
+    def poll(self) -> None:
+        """Raises ComfyUI's own exception if the user interrupted."""
+        import comfy.model_management
+
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Moves the bar, unless it counts training steps."""
+        self.poll()
+        if not self._steps:
+            self._bar.update_absolute(done, max(total, 1))
+
+    def record(self, record: dict) -> None:
+        """Moves the bar and tells the page."""
+        from server import PromptServer
+
+        self._bar.update_absolute(int(record["step"]), max(self._steps, 1))
+        server = getattr(PromptServer, "instance", None)
+        if server is not None:
+            event = {"node": self._node_id, "record": plain_json(record)}
+            server.send_sync(STEP_EVENT, event, server.client_id)
+
+
+class TerminalProgress(Progress):
+    """A bar on the terminal; where there is none, a line in the log now and then."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        self._title, self._steps = title, steps
+        self._bar: Any = None
+        self._phase = ""
+        self._logged = time.monotonic()
+
+    def poll(self) -> None:
+        """Raises `Stopped` once a stop was requested."""
+        if stop_requested():
+            self._close()
+            raise Stopped("stopped")
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Shows the phase beside the training's bar, or on a bar of its own."""
+        self.poll()
+        if self._steps:
+            if self._bar is not None:
+                self._bar.set_postfix_str(f"{name} {done}/{total}")
+            return
+        if name != self._phase:
+            self._close()
+            self._phase = name
+        self._show(f"{self._title}: {name}", done, total)
+
+    def record(self, record: dict) -> None:
+        """Moves the training's bar."""
+        self._show(self._title, int(record["step"]), self._steps)
+
+    def _show(self, text: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            if time.monotonic() - self._logged >= _LOG_SECONDS:
+                self._logged = time.monotonic()
+                logger.info("%s %d/%d", text, done, total)
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=text, leave=True, dynamic_ncols=True)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._close()
+
+    def _close(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with contextlib.suppress(OSError):  # a terminal that went away
+                bar.close()

@@ -1,0 +1,88 @@
+"""Load Model: the bundled starter model, a folder on this machine, or a model of the hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..gdpo.errors import WorkflowError, shorten
+from ..gdpo.policy import PRECISIONS, Policy, load_policy
+from ..gdpo.starter import MODEL_DIR
+from . import host
+from .guard import guarded
+from .inputs import choice, text
+from .paths import list_models
+
+STARTER = "starter (bundled)"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w-]*(\.[\w-]+)*(/[A-Za-z0-9][\w-]*(\.[\w-]+)*)?", re.ASCII)
+
+
+class GDPOLoadModel:
+    """Gives a policy: a frozen language model without an adapter."""
+
+    DESCRIPTION = (
+        "Loads a language model to train or to compare with: the small starter model that comes with the "
+        "pack, or a Hugging Face folder below models/LLM. Only safetensors are read and no code of a "
+        "model is run. The model itself is never changed."
+    )
+    CATEGORY = "GDPO/load"
+    RETURN_TYPES = ("GDPO_MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The model, untrained. Link it to GDPO Train, and to Compare as the base.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        """The node's inputs, as ComfyUI asks for them."""
+        return {
+            "required": {
+                "model": choice(
+                    [STARTER, *list_models()],
+                    "The starter model (3.7 million parameters, English support desk; trains on a CPU), or a "
+                    "Hugging Face folder (config.json and *.safetensors) below models/LLM.",
+                ),
+            },
+            "optional": {
+                "precision": choice(
+                    PRECISIONS,
+                    "How the frozen model's weights are held: auto is bf16 on an NVIDIA card and fp32 on a "
+                    "CPU. int8 and nf4 take about 1/2 and 1/4 of bf16's memory and need bitsandbytes.",
+                ),
+                "device": choice(
+                    ["auto", "cpu", "cuda"],
+                    "Where the model works. auto: the card that ComfyUI uses, or a CPU where there is none.",
+                ),
+                "hub_model": text(
+                    "",
+                    "Used instead of the menu if not empty: a folder's name below models/LLM, or a Hugging "
+                    "Face id such as Qwen/Qwen2.5-0.5B-Instruct. Downloads happen only if the machine's owner "
+                    f"set the environment variable {host.DOWNLOAD_SWITCH}=1; otherwise it must be in the cache.",
+                    hint="empty: the menu's model",
+                ),
+            },
+        }
+
+    @guarded
+    def load(self, model: str, precision: str, device: str, hub_model: str) -> tuple[Policy]:
+        """Load the model; see `gdpo.policy.load_policy`."""
+        policy = load_policy(
+            _source(model, hub_model.strip()),
+            precision=precision,
+            device=host.choose_device(device),
+            allow_download=host.allows_download(),
+        )
+        return (policy,)
+
+
+def _source(model: str, hub_model: str) -> Path | str:
+    """A listed folder, or a hub id that cannot be mistaken for a path."""
+    listed = {STARTER: MODEL_DIR, **list_models()}
+    chosen = hub_model or model
+    if chosen in listed:
+        return listed[chosen]
+    if not _HUB_ID.fullmatch(chosen) or Path(chosen).exists():
+        raise WorkflowError(
+            f"hub_model is neither a folder below models/LLM nor a Hugging Face id: {shorten(chosen)}; "
+            "write org/name, or put the folder below models/LLM"
+        )
+    return chosen

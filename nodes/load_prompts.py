@@ -1,0 +1,70 @@
+"""Load Prompts: what the model is asked, from the pack or from ComfyUI's input folder."""
+
+from __future__ import annotations
+
+from ..gdpo.prompts import Prompt, load_prompts
+from ..gdpo.starter import HELDOUT_PROMPTS, TRAIN_PROMPTS
+from .guard import guarded
+from .inputs import choice, text, whole
+from .paths import list_prompt_files
+
+BUNDLED = {"support desk: train": TRAIN_PROMPTS, "support desk: held-out": HELDOUT_PROMPTS}
+
+
+class GDPOLoadPrompts:
+    """Gives the prompts of one file."""
+
+    DESCRIPTION = (
+        "Reads prompts from a JSONL, CSV or TXT file in ComfyUI's input folder, or the bundled ones. "
+        "All other columns of a row (a reference answer, for instance) are kept for the rewards."
+    )
+    CATEGORY = "GDPO/load"
+    RETURN_TYPES = ("GDPO_PROMPTS",)
+    RETURN_NAMES = ("prompts",)
+    OUTPUT_TOOLTIPS = ("The prompts. Train on one file, measure on another: link that to heldout.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        """The node's inputs, as ComfyUI asks for them."""
+        return {
+            "required": {
+                "file": choice(
+                    [*BUNDLED, *list_prompt_files()],
+                    "A bundled set, or a .jsonl (one JSON object a line), .csv (first row: column names) or "
+                    ".txt file (one prompt a line) below ComfyUI's input folder.",
+                ),
+            },
+            "optional": {
+                "prompt_column": text(
+                    "prompt",
+                    "Name of the column with the prompt: a text, or a list of chat messages. A .txt has none.",
+                ),
+                "system": text(
+                    "",
+                    "System message put before every prompt that has none; empty for none. Some models' chat "
+                    "templates know no system message.",
+                    multiline=True,
+                    hint="system message (optional)",
+                ),
+                "limit": whole(
+                    0,
+                    "Use only the first so many prompts; 0 uses all of them.",
+                    high=500_000,
+                ),
+            },
+        }
+
+    @guarded
+    def load(
+        self, file: str, prompt_column: str, system: str, limit: int
+    ) -> tuple[tuple[Prompt, ...]]:
+        """Read the file; see `gdpo.prompts.load_prompts`."""
+        path = {**list_prompt_files(), **BUNDLED}[file]
+        return (load_prompts(path, prompt_column=prompt_column, system=system, limit=limit),)
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **_others: object) -> float:
+        """A file that was edited is read again on the next run."""
+        path = {**list_prompt_files(), **BUNDLED}.get(file)
+        return path.stat().st_mtime if path else 0.0

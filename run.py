@@ -1,0 +1,423 @@
+"""Runs this project without ComfyUI: makes its own environment in .venv, then does what is asked.
+
+    python run.py demo                 train, export, plot and chat with the bundled starter model
+    python run.py workflow FILE.json   run a workflow saved in ComfyUI's API format
+    python run.py test                 run all tests
+    python run.py bench NAME           run one of the benchmarks
+
+Only the standard library is used here: nothing else is there at the first start. What runs inside the
+environment is `nodes/headless.py`. No Python is touched that this program did not make; with --here the
+Python that you started is used as it is, and what it lacks is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+RECORD = (
+    VENV / "made_by_run.json"
+)  # says that this program made .venv, and which stages are finished
+LOG = VENV / "setup.log"
+REQUIREMENTS = ROOT / "requirements.txt"
+CONSTRAINTS = ROOT / "constraints.txt"
+CONVERTER = ROOT / "gdpo" / "export" / "converter.py"
+BENCHMARKS = ROOT / "benchmarks"
+MINIMUM = (3, 10)
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
+SHOWN_LOG_LINES = 15
+
+EPILOG = f"""\
+The first start downloads PyTorch and other packages and compiles llama.cpp, once; later starts are
+immediate. On Linux PyTorch's standard package is the one for NVIDIA cards (over 2 GB). Without such a
+card, take the small one:
+
+    PIP_EXTRA_INDEX_URL={CPU_INDEX} python run.py demo
+
+Exit codes: 0 done, 1 failed (one line says why), 130 stopped by Ctrl-C.
+"""
+
+
+class SetupError(Exception):
+    """The environment cannot be made; the message holds the remedy."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse the command line, see to the environment, and run the command in it."""
+    if sys.version_info < MINIMUM:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"error: Python 3.10 or newer is needed, this is {found}", file=sys.stderr)
+        return 1
+    options, rest = parse(arguments)
+    if options.command == "bench" and not options.name:
+        print("\n".join(benchmarks()) or "there are no benchmarks yet")
+        return 0
+    try:
+        command = choose_command(options, rest)
+        python = check_here(options.command) if options.here else prepare(options.command)
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the next start goes on from here", file=sys.stderr)
+        return 130
+    return execute([str(python), *command])
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and what `test` and `bench` pass on."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--here",
+        action="store_true",
+        help="use the Python that runs this, as it is: nothing is installed, only what is missing is named",
+    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, examples: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            parents=[common],
+            help=text,
+            description=text,
+            epilog=f"examples:\n{examples}\n\n{EPILOG}",
+            formatter_class=layout,
+            allow_abbrev=False,
+        )
+
+    output = {"metavar": "DIR", "default": "output", "help": "output folder (default: output)"}
+    demo = add(
+        "demo",
+        "Train the bundled starter model with three rewards, export it, plot it and ask it something.",
+        "  python run.py demo\n  python run.py demo --output /tmp/first-try",
+    )
+    demo.add_argument("--output", **output)
+    workflow = add(
+        "workflow",
+        "Run a workflow that was saved in ComfyUI's API format, with ComfyUI's meaning.",
+        "  python run.py workflow my_training.json\n"
+        "  python run.py workflow my_training.json --set 5.steps=50 --set 5.run_name=shorter\n"
+        '  python run.py workflow my_training.json --set "GDPO Train.learning_rate=2e-4"',
+    )
+    workflow.add_argument("file", metavar="FILE", help="JSON file in the API format")
+    workflow.add_argument(
+        "--set",
+        metavar="NODE.INPUT=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="replace an input; NODE is a node's id or its title, VALUE is JSON or text (repeatable)",
+    )
+    workflow.add_argument("--output", **output)
+    workflow.add_argument("--input", metavar="DIR", help="folder of prompt files (default: input)")
+    workflow.add_argument("--models", metavar="DIR", help="folder of models (default: models/LLM)")
+    add(
+        "test",
+        "Run the tests; further arguments go to pytest.",
+        "  python run.py test\n  python run.py test -k workflow -x",
+    )
+    bench = add(
+        "bench",
+        "Run a benchmark; further arguments go to it. Without NAME, list the benchmarks.",
+        "  python run.py bench\n  python run.py bench NAME",
+    )
+    bench.add_argument("name", nargs="?", metavar="NAME", help="one of the programs in benchmarks/")
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command in {"demo", "workflow"}:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options, rest
+
+
+def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
+    """What to run in the environment, without the Python itself."""
+    headless = str(ROOT / "nodes" / "headless.py")
+    if options.command == "demo":
+        return [headless, "demo", "--output", options.output]
+    if options.command == "workflow":
+        settings = [part for setting in options.settings for part in ("--set", setting)]
+        folders = ["--output", options.output]
+        folders += ["--input", options.input] if options.input else []
+        folders += ["--models", options.models] if options.models else []
+        return [headless, "workflow", *settings, *folders, "--", options.file]
+    if options.command == "test":
+        os.chdir(ROOT)
+        return ["-m", "pytest", *rest]
+    known = benchmarks()
+    if options.name not in known:
+        listed = ", ".join(known) or "none yet"
+        raise SetupError(f"there is no benchmark {options.name!r}; the benchmarks are: {listed}")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
+    )
+    return ["-m", f"benchmarks.{options.name}", *rest]
+
+
+def benchmarks() -> list[str]:
+    """Names of the programs in benchmarks/."""
+    folders = (path.parent.name for path in BENCHMARKS.glob("*/__main__.py"))
+    return sorted({*folders, *(path.stem for path in BENCHMARKS.glob("[!_]*.py"))})
+
+
+def execute(command: list[str]) -> int:
+    """Run the command in this process's place, so that exit code and signals are its own."""
+    # A busy-waiting OpenMP slows small machines down by a factor when anything else runs on them.
+    environment = {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1", **os.environ}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        os.execve(command[0], command, environment)
+    process = subprocess.Popen(command, env=environment)
+    # Windows sends Ctrl-C to both; the command alone decides what to do with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return process.wait()
+
+
+# --- the environment -------------------------------------------------------------------------------
+
+
+def check_here(command: str) -> Path:
+    """This very Python, if it has what is needed.
+
+    Raises:
+        SetupError: Packages are missing; nothing is installed.
+    """
+    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))]
+    needed = ["torch", *names, *test_packages(command)]
+    missing = [name for name in needed if not is_installed(name)]
+    if missing:
+        raise SetupError(
+            f"this Python ({sys.executable}) lacks {', '.join(missing)}; install them, e.g. "
+            f"`{sys.executable} -m pip install {' '.join(missing)}`, or leave out --here"
+        )
+    return Path(sys.executable)
+
+
+def is_installed(name: str) -> bool:
+    """Whether this Python has the package."""
+    from importlib import metadata
+
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def test_packages(command: str) -> list[str]:
+    """What only the tests need."""
+    return ["pytest"] if command == "test" else []
+
+
+def prepare(command: str) -> Path:
+    """The Python of .venv, made and filled as far as it is not yet.
+
+    Every finished stage is recorded with a digest of what it depends on, so an interrupted set-up goes on
+    at its stage and a finished one costs nothing.
+    """
+    record = ensure_venv()
+    python = venv_python()
+    digest = fingerprint(record["python"], REQUIREMENTS, CONSTRAINTS)
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    pip += ["--progress-bar", "off", "-c", str(CONSTRAINTS)]
+
+    def once(stage: str, key: str, action: Callable[[], None]) -> None:
+        if record.get(stage) != key:
+            action()
+            record[stage] = key
+            write_record(record)
+
+    def packages() -> None:
+        hint_at_cpu_build()
+        run_stage("installing packages", [*pip, "torch", "-r", str(REQUIREMENTS)])
+
+    once("packages", digest, packages)
+    if command == "test":
+        run_tests = [*pip, *test_packages(command)]
+        once("tests", digest, lambda: run_stage("installing the tests' packages", run_tests))
+    # A failed compilation is tried again when something that it depends on has changed.
+    once("llama", f"{digest} {find_compiler()}", lambda: compile_llama(python, pip))
+    once("converter", digest, lambda: fetch_converter(python))
+    return python
+
+
+def ensure_venv() -> dict[str, str]:
+    """The record of .venv, which is made if it is not there or no longer works.
+
+    Raises:
+        SetupError: There is a .venv that somebody else made.
+    """
+    record = read_record()
+    if record.get("python") and venv_python().exists():
+        return record
+    if VENV.exists() and not RECORD.exists() and any(VENV.iterdir()):
+        raise SetupError(
+            f"{VENV} was not made by this program and stays untouched; move it away, "
+            "or use --here with its Python"
+        )
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    VENV.mkdir()
+    write_record({})
+    say(
+        "making an environment in .venv for this project; the Python that you started stays as it is"
+    )
+    run_stage(
+        "making .venv",
+        [sys.executable, "-m", "venv", str(VENV)],
+        "on Debian or Ubuntu: sudo apt install python3-venv",
+    )
+    record = {"python": ".".join(map(str, sys.version_info[:3]))}
+    write_record(record)
+    return record
+
+
+def compile_llama(python: Path, pip: list[str]) -> None:
+    """Install llama-cpp-python, compiled lean; without it the rest still works, so only say what is lost."""
+    lean = runpy.run_path(str(CONVERTER))["lean_cmake_args"]()
+    arguments = " ".join(filter(None, [lean, os.environ.get("CMAKE_ARGS", "")]))
+    say("compiling llama.cpp, about 2-5 minutes, once")
+    try:
+        run_stage(
+            "compiling llama.cpp",
+            [*pip, "llama-cpp-python"],
+            environment={**os.environ, "CMAKE_ARGS": arguments},
+        )
+    except SetupError:
+        wheel = f"{python} -m pip install llama-cpp-python --extra-index-url {WHEELS}/cpu"
+        say(
+            "llama.cpp could not be compiled. Everything but K-quants, verifying and chatting works without it.\n"
+            "  Either install a C++ compiler and start again (Debian, Ubuntu: sudo apt install build-essential; "
+            "macOS: xcode-select --install; Windows: Visual Studio Build Tools with C++),\n"
+            f"  or take a ready-made package: {wheel} (for an NVIDIA card end with cu124 instead of cpu)."
+        )
+
+
+def fetch_converter(python: Path) -> None:
+    """Fetch llama.cpp's converter; without it only the export does not work, and says so itself."""
+    try:
+        run_stage("fetching llama.cpp's converter", [str(python), str(CONVERTER), "--fetch"])
+    except SetupError:
+        say(f"Export will need it; with a network run: {python} {CONVERTER} --fetch")
+
+
+def find_compiler() -> str:
+    """The C++ compiler that a build would find, as far as the search path tells."""
+    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")
+    return next((found for name in names if name and (found := shutil.which(name))), "none")
+
+
+def hint_at_cpu_build() -> None:
+    """On Linux without an NVIDIA card the standard package of PyTorch is needlessly large."""
+    chosen = any(os.environ.get(name) for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"))
+    card = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists()
+    if sys.platform == "linux" and not card and not chosen:
+        say(
+            "no NVIDIA card found: for PyTorch without CUDA (0.2 instead of over 2 GB) stop this, and start it "
+            f"with PIP_EXTRA_INDEX_URL={CPU_INDEX}"
+        )
+
+
+def run_stage(
+    title: str, command: list[str], remedy: str = "", environment: dict[str, str] | None = None
+) -> None:
+    """Run one stage of the set-up with its output in the log, and show its name and the seconds.
+
+    Raises:
+        SetupError: It failed; the last lines of its output have been shown.
+    """
+    begin = time.monotonic()
+    shown = sys.stderr.isatty()
+    with LOG.open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
+        try:
+            while process.poll() is None:
+                if shown:
+                    doing = last_lines(1)[:60].ljust(60)
+                    print(
+                        f"\r  {title} {time.monotonic() - begin:4.0f} s  {doing}",
+                        end="",
+                        file=sys.stderr,
+                    )
+                try:
+                    process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    continue
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    seconds = time.monotonic() - begin
+    print(
+        f"{chr(13) if shown else ''}  {title} {seconds:4.0f} s".ljust(90 if shown else 0),
+        file=sys.stderr,
+    )
+    if process.returncode != 0:
+        print(last_lines(SHOWN_LOG_LINES), file=sys.stderr)
+        raise SetupError(
+            f"{title} failed ({remedy or 'see above; check the network and start again'})"
+        )
+
+
+def last_lines(count: int) -> str:
+    """The end of the log."""
+    with LOG.open("rb") as log:
+        log.seek(max(0, LOG.stat().st_size - 4000))
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(lines[-count:])
+
+
+def venv_python() -> Path:
+    """The interpreter of .venv."""
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def fingerprint(python_version: str, *files: Path) -> str:
+    """A digest of what a stage depends on."""
+    digest = hashlib.sha256(python_version.encode())
+    for file in files:
+        digest.update(b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def read_record() -> dict[str, str]:
+    """The record of .venv; empty if there is none."""
+    try:
+        record = json.loads(RECORD.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(record: dict[str, str]) -> None:
+    """Replace the record as a whole, so that a crash leaves the old one."""
+    temporary = RECORD.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    os.replace(temporary, RECORD)
+
+
+def say(text: str) -> None:
+    """One message of the set-up; results alone go to standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
