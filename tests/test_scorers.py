@@ -207,6 +207,7 @@ def test_a_regular_expression_must_be_found():
     assert score(Pattern(r"^Answer: \d+$", "regex"), "The Answer: 42") == 0.0
     assert score(Pattern("answer", "regex", ignore_case=True), "ANSWER") == 1.0
     assert score(Pattern(r"\p{Hiragana}", "regex"), "です") == 1.0
+    assert score(Pattern(r"^\(?1\)? \d{4}-\d{2}-\d{2}$", "regex"), "(1) 2024-05-06") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -219,6 +220,8 @@ def test_a_regular_expression_must_be_found():
         ({"syntax": "regex", "pattern": "((a{1000}){1000}){1000}"}, "repeats too often"),
         ({"syntax": "regex", "pattern": "a{4000000000}"}, "repeats too often"),
         ({"syntax": "regex", "pattern": "(?x)(a{ 1000}) {1000} {1000}"}, "repeats too often"),
+        ({"syntax": "regex", "pattern": "(?R)a|b"}, "is recursive"),
+        ({"syntax": "regex", "pattern": r"\\(a(?1)?b)"}, "is recursive"),
         ({"pattern": "{open"}, "is not valid"),
         ({"pattern": "only text"}, "needs fixed text and at least one placeholder"),
         ({"pattern": "{all}"}, "needs fixed text and at least one placeholder"),

@@ -19,13 +19,16 @@ MAX_TEXT_CHARACTERS = 100_000
 TIME_LIMIT_SECONDS = 1.0
 # Product of all minimum counts, times the pattern's length: a million costs about 0.3 s and 300 MB.
 _MAX_UNROLLED = 1_000_000
+# (?R), (?1), (?&name): an open parenthesis, not escaped, that calls a group again.
+_RECURSION = r"(?<!\\)(?:\\\\)*\(\?(?:R|&|P[>&]|[+-]?\d)"
 
 
 def compile_pattern(text: str, *, ignore_case: bool = False) -> Any:
     """A compiled pattern for `search`.
 
     Raises:
-        RewardError: The pattern is empty, too long, not valid, or repeats something too often.
+        RewardError: The pattern is empty, too long, not valid, recursive, or repeats something too
+            often.
     """
     import regex
 
@@ -33,6 +36,9 @@ def compile_pattern(text: str, *, ignore_case: bool = False) -> Any:
         raise RewardError(
             f"A pattern must have 1 to {MAX_PATTERN_CHARACTERS} characters. Found {len(text)}."
         )
+    if regex.search(_RECURSION, text):
+        # Within the time limit it could still fill most of a gigabyte.
+        raise RewardError(f"The pattern {shorten(text)} is recursive, which is not supported.")
     # Nesting is ignored on purpose: taking every count as nested in every other can only
     # overestimate. An absent minimum, as in {,5}, counts as nothing.
     counts = [max(int(count), 1) for count in regex.findall(r"\{\s*(\d{1,10})", text)]
