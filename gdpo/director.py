@@ -91,10 +91,13 @@ class Director:
         wanted = objective.preferences
         if self._steps > _WARMUP:
             wanted = weigh(objective.weighting, matrix, objective.preferences, deficit)
+            working = working_preference(objective.preferences, deficit)
+            wanted = spread(wanted, matrix, working, objective.dispersion_floor)
             # Only proportions count, since the update is divided by the batch's standard deviation.
             wanted = wanted / wanted.sum().clamp(min=1e-30)
+        # Smoothed last, so that a floor within reach for one step only does not throw the weights about.
         self._weights = _smooth(self._weights, wanted, _WEIGHT_DECAY)
-        return spread(self._weights, matrix, objective.preferences, objective.dispersion_floor)
+        return self._weights
 
     def _deficits(self) -> Tensor:
         objective, means = self.objective, self._means

@@ -156,9 +156,10 @@ def weigh(rule: str, gramian: Tensor, preferences: Tensor, deficit: Tensor) -> T
 def spread(weights: Tensor, gramian: Tensor, preferences: Tensor, floor: float) -> Tensor:
     """Move the weights just far enough for the gradients' dispersion to reach `floor`.
 
-    They are blended towards preference_k / |g_k|, under which every reward pushes with its preference's
-    strength, by the smallest share that reaches the floor. Where even that end of the way does not reach it
-    (rewards that want the same, or too few samples to tell), the weights stay as they are.
+    They are blended towards preference_k / |g_k|, with the working preference: there every reward pushes
+    with the strength it still needs, however long its gradient is. The smallest share that reaches the
+    floor is taken. Where even that end of the way does not reach it (rewards that want the same, too few
+    samples to tell), the weights stay as they are.
     """
     if dispersion(weights, gramian) >= floor:
         return weights

@@ -125,9 +125,9 @@ def _targets(folder: Path, name: str, types: Sequence[str]) -> dict[str, Path]:
             raise ExportError(
                 f"`types` should be of {', '.join(EXPORT_TYPES)}. Found {shorten(kind)}."
             )
-    if not re.fullmatch(r"[^\W_][\w.+ -]{0,99}", name) or name.endswith((".", " ")):
+    if not re.fullmatch(r'[^.<>:"/\\|?*\x00-\x1f][^<>:"/\\|?*\x00-\x1f]{0,99}', name):
         raise ExportError(
-            f"`name` should be a plain file name (letters, digits, `_`, `-`, `.`). Found {shorten(name)}."
+            f"`name` should be a plain file name without folders. Found {shorten(name)}."
         )
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"{str(folder)!r} is a file, not a folder; choose another folder.")

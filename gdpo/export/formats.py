@@ -26,10 +26,10 @@ class Format:
 
 
 # max_kl. F32 and F16: rounding is all that may differ; measured 1e-6 and less, while a wrong permutation,
-# scale or normalisation gives 0.1 and more. The others: three to five times the worst that was measured on
-# trained and on random models of 2 to 28 million parameters (large models lose less: a 7B one about a
-# tenth). These limits are too wide to notice a small error of the conversion, so the F16 or F32 file that
-# a quantised one is made from is held to its own limit too.
+# scale or normalisation gives 0.005 to 0.6. The others: about three times the worst that was measured on
+# random and trained models of 2 to 4 million parameters, which lose the most (the trained one a tenth of
+# the random ones). Such limits are too wide to notice a small error of the conversion, so the F16 or F32
+# file that a quantised one is made from is held to its own limit too.
 FORMATS: dict[str, Format] = {
     "F32": Format(0, "F32", 32.0, 1, 1e-3),
     "F16": Format(1, "F16", 16.0, 1, 1e-3),

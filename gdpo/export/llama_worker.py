@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def generate(request: dict, log: Log) -> Iterator[dict]:
 
 
 def _complete(
-    llm: object, prompt: Sequence[int], limit: int, temperature: float, random: np.random.Generator
+    llm: Any, prompt: Sequence[int], limit: int, temperature: float, random: np.random.Generator
 ) -> dict:
     """Sample until an end token or `limit` tokens; the end token counts but is not part of the text."""
     import llama_cpp
@@ -163,14 +164,14 @@ def _choose(scores: np.ndarray, temperature: float, random: np.random.Generator)
     return int((scores / temperature + random.gumbel(size=len(scores))).argmax())
 
 
-def _end_test(llm: object) -> Callable[[int], bool]:
+def _end_test(llm: Any) -> Callable[[int], bool]:
     import llama_cpp
 
     vocabulary = llama_cpp.llama_model_get_vocab(llm.model)
     return lambda token: bool(llama_cpp.llama_vocab_is_eog(vocabulary, token))
 
 
-def _open(path: str, log: Log, **options: object) -> object:
+def _open(path: str, log: Log, **options: Any) -> Any:
     import llama_cpp
 
     if not Path(path).is_file():
@@ -191,7 +192,7 @@ def _threads(size: int) -> int:
     return 1 if size < _TINY_BYTES else max(min(cores, 4), cores // 2)
 
 
-def _open_on_gpu(path: str, log: Log, context: int) -> tuple[object, str]:
+def _open_on_gpu(path: str, log: Log, context: int) -> tuple[Any, str]:
     """Load for answering: on the GPU where llama.cpp was built for one, else or if it is full on the CPU."""
     import llama_cpp
 
@@ -205,20 +206,20 @@ def _open_on_gpu(path: str, log: Log, context: int) -> tuple[object, str]:
         ), f"answered on the CPU, because the GPU failed: {error}"
 
 
-def _trained_context(vocabulary: object) -> int:
+def _trained_context(vocabulary: Any) -> int:
     key = f"{vocabulary.metadata.get('general.architecture')}.context_length"
     return int(vocabulary.metadata.get(key, 0))
 
 
-def _tokenize(vocabulary: object, text: str, add_bos: bool) -> list[int]:
+def _tokenize(vocabulary: Any, text: str, add_bos: bool) -> list[int]:
     return list(vocabulary.tokenize(text.encode("utf-8"), add_bos=add_bos, special=True))
 
 
-def _detokenize(llm: object, tokens: Sequence[int]) -> str:
+def _detokenize(llm: Any, tokens: Sequence[int]) -> str:
     return llm.detokenize(list(tokens)).decode("utf-8", errors="replace").strip()
 
 
-def _render(vocabulary: object, messages: Sequence[dict]) -> str | None:
+def _render(vocabulary: Any, messages: Sequence[dict]) -> str | None:
     """The chat text by the template in the file, or None where it has none."""
     template = vocabulary.metadata.get("tokenizer.chat_template")
     if not template:
@@ -238,7 +239,7 @@ def _render(vocabulary: object, messages: Sequence[dict]) -> str | None:
         ) from error
 
 
-def _token_text(vocabulary: object, token: int) -> str:
+def _token_text(vocabulary: Any, token: int) -> str:
     import llama_cpp
 
     if token < 0:

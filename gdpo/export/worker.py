@@ -65,6 +65,7 @@ def run_worker(
                 stdout=log,
                 stderr=log,
                 env=_ENVIRONMENT | os.environ,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
             )
         try:
             code = _wait(process, response, poll, on_lines)
