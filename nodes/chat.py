@@ -67,13 +67,14 @@ class GDPOChat:
         """Answer the message; see `gdpo.inference.generate`."""
         if not message.strip():
             raise WorkflowError("input 'message': is empty; write what to say to the model")
-        completions = generate(
-            Path(gguf.path),
-            [make_prompt(message, system=system.strip())],
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=rng_seed,
-            progress=host.progress(unique_id, "chat"),
-        )
+        with host.progress(unique_id, "chat") as progress:
+            completions = generate(
+                Path(gguf.path),
+                [make_prompt(message, system=system.strip())],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=rng_seed,
+                progress=progress,
+            )
         answer = completions[0].text
         return {"ui": {"text": [answer]}, "result": (answer,)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from ..gdpo.errors import WorkflowError
 from ..gdpo.history import read_history, write_atomically
 from . import NODE_CLASS_MAPPINGS as CLASSES, NODE_DISPLAY_NAME_MAPPINGS as NAMES
 from .host import TerminalProgress, folders, plain_json
-from .paths import resolve_output
+from .paths import resolve_output, unused_name
 from .workflow import Outcome, apply_settings, read_workflow, run_workflow
 
 QUICK_START = Path(__file__).resolve().parents[1] / "tests/data/workflows/quick_start.json"
@@ -37,13 +36,14 @@ def run_demo(output: Path) -> str:
         raise WorkflowError(f"--output {str(output)!r} cannot be made: {error.strerror}") from error
     graph = read_workflow(QUICK_START)
     trainer = _only("GDPOTrain", ((key, node["class_type"]) for key, node in graph.items()))
-    graph = apply_settings(graph, [f"{trainer}.run_name={_unused_run()}"], CLASSES)
+    run = unused_name(DEMO_RUN, lambda name: resolve_output(name).exists())
+    graph = apply_settings(graph, [f"{trainer}.run_name={run}"], CLASSES)
     outcomes = _run(graph)
-    summary = summarise({outcome.class_type: outcome for outcome in outcomes.values()})
-    summary["seconds"] = round(time.monotonic() - begin, 1)
+    by_class = {outcome.class_type: outcome for outcome in outcomes.values()}
+    summary = {**summarise(by_class), "seconds": round(time.monotonic() - begin, 1)}
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(output / SUMMARY, text)
-    return describe(summary, output / SUMMARY)
+    return describe(summary, by_class["GDPOCompare"].ui["answers"][0]["prompt"], output / SUMMARY)
 
 
 def _run(graph: Mapping[str, dict]) -> dict[str, Outcome]:
@@ -56,13 +56,6 @@ def _only(class_type: str, nodes: Iterable[tuple[str, str]]) -> str:
     if len(found) != 1:
         raise WorkflowError(f"the demo's workflow needs one {class_type}, found {len(found)}")
     return found[0]
-
-
-def _unused_run() -> str:
-    """`quick-start`, or with the first free number: each demo is a run of its own."""
-    numbered = (f"{DEMO_RUN}-{number}" for number in itertools.count(2))
-    names = itertools.chain([DEMO_RUN], numbered)
-    return next(name for name in names if not resolve_output(name).exists())
 
 
 def _shown(node_id: str, outcome: Outcome) -> Iterable[str]:
@@ -97,13 +90,11 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         ],
         "plot": folders().output / image["subfolder"] / image["filename"],
         "history": run.folder / "history.jsonl",
-        "prompt": answer["prompt"],
         "answers": {column: answer[column] for column in ("base", "tuned", "gguf")},
-        "chat": outcomes["GDPOChat"].outputs[0],
     })
 
 
-def describe(summary: Mapping[str, Any], path: Path) -> str:
+def describe(summary: Mapping[str, Any], prompt: str, path: Path) -> str:
     """The demo's summary for people."""
     width = max(map(len, summary["rewards"]))
     lines = [
@@ -115,7 +106,7 @@ def describe(summary: Mapping[str, Any], path: Path) -> str:
         f"  {name.ljust(width)}  {_figure(value['before'])} -> {_figure(value['after'])}"
         for name, value in summary["rewards"].items()
     ]
-    lines += ["", f"Asked: {summary['prompt']}"]
+    lines += ["", f"Asked: {prompt}"]
     lines += [f"  {column:5}  {_one_line(text)}" for column, text in summary["answers"].items()]
     lines += ["", "Files:"]
     for file in summary["gguf"]:

@@ -80,15 +80,16 @@ class GDPOCompare:
         columns: dict[str, Policy | Path] = {"base": base, "tuned": tuned}
         if gguf is not None:
             columns["gguf"] = gguf.path
-        found = compare(
-            columns,
-            prompts[:count],
-            rewards.rewards,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=rng_seed,
-            progress=host.progress(unique_id, "comparing"),
-        )
+        with host.progress(unique_id, "comparing") as progress:
+            found = compare(
+                columns,
+                prompts[:count],
+                rewards.rewards,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=rng_seed,
+                progress=progress,
+            )
         table = found.table()
         answers = [host.plain_json(answer) for answer in islice(found.answers, SHOWN_ANSWERS)]
         return {"ui": {"text": [table], "answers": answers}, "result": (table,)}

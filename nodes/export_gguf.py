@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from pathlib import Path
-
 from ..gdpo.export import EXPORT_TYPES, GGUF, export_gguf
 from ..gdpo.methods import Objective
 from ..gdpo.policy import Policy
@@ -13,7 +9,7 @@ from ..gdpo.prompts import Prompt
 from . import host
 from .guard import guarded
 from .inputs import choice, socket, text
-from .paths import name_verdict, resolve_output, safe_name
+from .paths import name_verdict, resolve_output, safe_name, unused_name
 
 NONE = "none"
 _UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run
@@ -53,8 +49,7 @@ class GDPOExportGGUF:
             },
             "optional": {
                 "also": choice(
-                    [NONE, *EXPORT_TYPES],
-                    "A second file of this type, from the same merge; none: only one.",
+                    [NONE, *EXPORT_TYPES], "Type of a second file; none: only one file."
                 ),
                 "name": text(
                     "",
@@ -95,32 +90,27 @@ class GDPOExportGGUF:
         folder = (model.run or resolve_output(_UNTRAINED)) / "gguf"
         types = tuple(dict.fromkeys([type] if also == NONE else [type, also]))
         wanted = safe_name(name, "name") if name.strip() else folder.parent.name
-        stem = _unused(folder, wanted, types)
-        host.free_memory()
-        files = export_gguf(
-            model,
-            folder,
-            stem,
-            types=types,
-            prompts=prompts,
-            rewards=rewards.rewards if rewards else (),
-            progress=host.progress(unique_id, f"exporting {stem}"),
+        taken = {path.name.casefold() for path in folder.glob("*.gguf")}
+        stem = unused_name(
+            wanted, lambda one: any(f"{one}-{kind}.gguf".casefold() in taken for kind in types)
         )
+        host.free_memory()
+        with host.progress(unique_id, f"exporting {stem}") as progress:
+            files = export_gguf(
+                model,
+                folder,
+                stem,
+                types=types,
+                prompts=prompts,
+                rewards=rewards.rewards if rewards else (),
+                progress=progress,
+            )
         report = "\n".join(_describe(file) for file in files)
         found = [
             host.plain_json({"path": file.path, "type": file.type, **file.report}) for file in files
         ]
         chosen = next(file for file in files if file.type == type)
         return {"ui": {"text": [report], "gguf": found}, "result": (chosen, report)}
-
-
-def _unused(folder: Path, stem: str, types: Sequence[str]) -> str:
-    """`stem`, numbered if a file of this name exists: outputs are never overwritten."""
-    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    taken = {path.name.casefold() for path in folder.glob("*.gguf")}
-    return next(
-        one for one in stems if not taken & {f"{one}-{kind}.gguf".casefold() for kind in types}
-    )
 
 
 def _describe(file: GGUF) -> str:

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,17 +131,23 @@ def plain_json(value: object) -> Any:
     return plain_json(to_list()) if callable(to_list) else str(value)
 
 
-def progress(node_id: str | None, title: str, steps: int = 0) -> Progress:
-    """How a node reports progress and learns that it should stop.
+@contextlib.contextmanager
+def progress(node_id: str | None, title: str, steps: int = 0) -> Iterator[Progress]:
+    """How a node reports progress and learns that it should stop, while it works.
 
     Args:
         node_id: the node's id, for ComfyUI.
         title: what a terminal shows before the bar.
         steps: number of training steps where the work is a training; 0: the bar follows the phases.
     """
-    if folder_paths is None:
-        return TerminalProgress(title, steps)
-    return ComfyProgress(node_id, steps)
+    if folder_paths is not None:
+        yield ComfyProgress(node_id, steps)
+        return
+    terminal = TerminalProgress(title, steps)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
 
 
 class ComfyProgress(Progress):
@@ -182,26 +188,24 @@ class TerminalProgress(Progress):
     def __init__(self, title: str, steps: int) -> None:
         self._title, self._steps = title, steps
         self._bar: Any = None
-        self._phase = ""
+        self._shown = ""  # text of the bar that is, or was last, on the screen
         self._logged = time.monotonic()
 
     def poll(self) -> None:
         """Raises `Stopped` once a stop was requested."""
         if stop_requested():
-            self._close()
             raise Stopped("stopped")
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Shows the phase beside the training's bar, or on a bar of its own."""
         self.poll()
-        if self._steps:
-            if self._bar is not None:
-                self._bar.set_postfix_str(f"{name} {done}/{total}")
+        if not self._steps:
+            self._show(f"{self._title}: {name}", done, total)
             return
-        if name != self._phase:
-            self._close()
-            self._phase = name
-        self._show(f"{self._title}: {name}", done, total)
+        if not self._shown:
+            self._show(self._title, 0, self._steps)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{name} {done}/{total}")
 
     def record(self, record: dict) -> None:
         """Moves the training's bar."""
@@ -213,16 +217,22 @@ class TerminalProgress(Progress):
                 self._logged = time.monotonic()
                 logger.info("%s %d/%d", text, done, total)
             return
-        if self._bar is None:
-            from tqdm import tqdm
+        if text != self._shown:
+            self.close()
+            self._shown = text
+            self._bar = self._open(text, total)
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
 
-            self._bar = tqdm(total=total, desc=text, leave=True, dynamic_ncols=True)
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self._close()
+    @staticmethod
+    def _open(text: str, total: int) -> Any:
+        from tqdm import tqdm
 
-    def _close(self) -> None:
+        return tqdm(total=total, desc=text, dynamic_ncols=True, unit_scale=total > 10_000)
+
+    def close(self) -> None:
+        """Leaves the bar as it is on the screen."""
         bar, self._bar = self._bar, None
         if bar is not None:
             with contextlib.suppress(OSError):  # a terminal that went away

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError, shorten
@@ -73,6 +74,12 @@ def resolve_output(*names: str, what: str = "name") -> Path:
             f"{what} {shorten(names[-1])} leads out of the output folder by a symlink"
         )
     return path
+
+
+def unused_name(name: str, is_taken: Callable[[str], bool]) -> str:
+    """`name`, or with the first free number (`name-2`, ...): outputs are never overwritten."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if not is_taken(one))
 
 
 def list_models() -> dict[str, Path]:

@@ -78,14 +78,15 @@ class GDPOTrain:
         chosen = TrainSettings(**settings)
         folder = resolve_output(run_name, what="run_name")
         host.free_memory()
-        result = train(
-            model,
-            prompts,
-            rewards,
-            chosen,
-            folder,
-            heldout=heldout,
-            progress=host.progress(unique_id, f"training {folder.name}", chosen.steps),
-            workflow=host.plain_json(workflow),
-        )
+        with host.progress(unique_id, f"training {folder.name}", chosen.steps) as progress:
+            result = train(
+                model,
+                prompts,
+                rewards,
+                chosen,
+                folder,
+                heldout=heldout,
+                progress=progress,
+                workflow=host.plain_json(workflow),
+            )
         return result.policy, result

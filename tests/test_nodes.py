@@ -624,15 +624,17 @@ def test_graph_answers_and_compares(whole):
 
 def test_summary_has_the_documented_form(whole):
     summary = json.loads(json.dumps(commands.summarise(whole), allow_nan=False))
+    assert list(summary) == ["rewards", "gguf", "plot", "history", "answers"]
     assert list(summary["rewards"]) == ["politeness", "conciseness", "solves the problem"]
     assert all(list(value) == ["before", "after"] for value in summary["rewards"].values())
     assert all(list(file) == ["path", "type", "kl", "top1", "holds"] for file in summary["gguf"])
     assert Path(summary["plot"]).is_file()
     assert Path(summary["history"]).is_file()
     assert list(summary["answers"]) == ["base", "tuned", "gguf"]
-    text = commands.describe({**summary, "seconds": 1.0}, Path("summary.json"))
-    assert "politeness" in text
-    assert "summary.json" in text
+    text = commands.describe({**summary, "seconds": 61.4}, "Why?", Path("summary.json"))
+    assert text.startswith("Done in 61 s.")
+    assert "Asked: Why?" in text
+    assert text.endswith("summary.json")
 
 
 def test_empty_message_to_chat_is_refused(whole):

@@ -69,9 +69,14 @@ def test_an_adapter_comes_off_again_even_after_an_error(tiny_policy):
     model = tiny_policy.base.model
     plain, names = logits(model), [name for name, _ in model.named_parameters()]
     policy = tuned(tiny_policy)
-    with pytest.raises(RuntimeError, match="in between"), attached(policy) as on:
-        assert not torch.allclose(logits(on), plain, atol=1e-3)
-        raise RuntimeError("in between")
+
+    def use_and_fail() -> None:
+        with attached(policy) as on:
+            assert not torch.allclose(logits(on), plain, atol=1e-3)
+            raise RuntimeError("in between")
+
+    with pytest.raises(RuntimeError, match="in between"):
+        use_and_fail()
     assert torch.equal(logits(model), plain)
     assert [name for name, _ in model.named_parameters()] == names
     assert not any(p.requires_grad for p in model.parameters())

@@ -50,7 +50,9 @@ def model(request):
     from packaging.version import Version
 
     if request.param == "gemma2" and Version(transformers.__version__) < Version("4.56"):
-        pytest.skip(f"transformers {transformers.__version__} has no cache for it that can be shared")
+        pytest.skip(
+            f"transformers {transformers.__version__} has no cache for it that can be shared"
+        )
     torch.manual_seed(0)
     module = architectures()[request.param]().eval()
     with torch.no_grad():

@@ -310,7 +310,7 @@ def test_a_failing_reward_stops_the_step_and_keeps_the_run(tiny_policy, tmp_path
             return super().score(prompt, completion)
 
     fragile = combine_rewards([Reward("fragile", Fragile("ae"))])
-    with pytest.raises(RewardError, match="'fragile'.*nothing to divide") as caught:
+    with pytest.raises(RewardError, match=r"'fragile'.*nothing to divide") as caught:
         train(tiny_policy, PROMPTS, fragile, SETTINGS, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert (tmp_path / "run" / "checkpoints" / "step-000002").is_dir()
