@@ -1,0 +1,169 @@
+"""What a run's history says in plain words: what looks wrong, and what to change.
+
+Each check looks at the last few records only, so that a message disappears once its cause is gone.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Steps that are looked at together: one step is noise.
+_WINDOW = 5
+_TRUNCATED = 0.8  # share of completions
+_DEAD = 0.8  # share of groups
+_ALIKE = 0.95  # cosine of two rewards' gradients
+_ENTROPY_LEFT = 0.2  # of the entropy at the start
+_LENGTH_LEFT = 0.25  # of the length at the start
+_EXPLODED = 10.0  # times the median gradient norm
+_FAR = 2.0  # nats per token away from the base
+_STANDARD_ERRORS = 2.0
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong: a stable name of the check, and a sentence with a remedy."""
+
+    check: str
+    text: str
+
+
+def diagnose(history: Sequence[Record]) -> list[Finding]:
+    """What looks wrong at the end of `history` (records as `read_history` gives them); often nothing."""
+    steps = [record for record in history if "rewards" in record]
+    if len(steps) < _WINDOW:
+        return []
+    checks: tuple[Callable[..., Iterable[Finding]], ...] = (
+        _truncation,
+        _dead_rewards,
+        _alike,
+        _collapse,
+        _explosion,
+        _distance,
+    )
+    found = [finding for check in checks for finding in check(steps)]
+    return [*found, *_not_transferring(history)]
+
+
+def _mean(records: Sequence[Record], *path: str) -> float | None:
+    """Mean of a nested value over records; None where it is undefined."""
+    values = []
+    for record in records:
+        value: Any = record
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            values.append(value)
+    return statistics.fmean(values) if values else None
+
+
+def _truncation(steps: Sequence[Record]) -> Iterator[Finding]:
+    share = _mean(steps[-_WINDOW:], "truncated")
+    if share is not None and share >= _TRUNCATED:
+        yield Finding(
+            "truncated",
+            f"{share:.0%} of the completions are cut off by the token limit, so their endings are never "
+            "rewarded: raise max_new_tokens, or reward shorter answers.",
+        )
+
+
+def _dead_rewards(steps: Sequence[Record]) -> Iterator[Finding]:
+    last = steps[-_WINDOW:]
+    for name in last[-1]["rewards"]:
+        dead, mean = (
+            _mean(last, "rewards", name, "dead_groups"),
+            _mean(last, "rewards", name, "mean"),
+        )
+        deficit = _mean(last, "deficits", name)
+        if dead is None or dead < _DEAD or (deficit is not None and deficit <= 0):
+            continue  # a reward at its target may well be constant
+        yield Finding(
+            "dead",
+            f"Reward {name!r} is the same for all completions in {dead:.0%} of the groups (mean "
+            f"{'-' if mean is None else f'{mean:.2f}'}), so it teaches nothing there: give partial credit, raise "
+            "group_size or temperature, or use easier prompts.",
+        )
+
+
+def _alike(steps: Sequence[Record]) -> Iterator[Finding]:
+    last = steps[-_WINDOW:]
+    names = list(last[-1]["rewards"])
+    for i, one in enumerate(names):
+        for j, other in enumerate(names[:i]):
+            cosine = statistics.fmean(record["cosines"][i][j] or 0.0 for record in last)
+            if cosine >= _ALIKE:
+                yield Finding(
+                    "alike",
+                    f"Rewards {other!r} and {one!r} pull the same way (cosine {cosine:.2f}) and count "
+                    "double: drop one, or lower its preference.",
+                )
+
+
+def _collapse(steps: Sequence[Record]) -> Iterator[Finding]:
+    first, last = steps[:_WINDOW], steps[-_WINDOW:]
+    before, now = _mean(first, "entropy"), _mean(last, "entropy")
+    if before and now is not None and now < _ENTROPY_LEFT * before:
+        yield Finding(
+            "entropy",
+            f"The entropy fell from {before:.2f} to {now:.2f} nats per token: the model says nearly the same each "
+            "time and cannot explore. Lower the learning rate, raise the temperature or set kl_coeff.",
+        )
+    before, now = _mean(first, "length", "mean"), _mean(last, "length", "mean")
+    if before and now is not None and now < _LENGTH_LEFT * before:
+        yield Finding(
+            "length",
+            f"Completions shrank from {before:.0f} to {now:.0f} tokens: a reward pays for saying little. Set a "
+            "shortest length, or gate it behind a reward for the content.",
+        )
+
+
+def _explosion(steps: Sequence[Record]) -> Iterator[Finding]:
+    norms = [record["grad_norm"] for record in steps if record.get("grad_norm") is not None]
+    if len(norms) <= _WINDOW:
+        return
+    usual, now = statistics.median(norms[:-_WINDOW]), statistics.median(norms[-_WINDOW:])
+    if usual > 0 and now > _EXPLODED * usual:
+        yield Finding(
+            "gradient",
+            f"The gradient is {now / usual:.0f} times as long as usual ({now:.2g}): lower learning_rate "
+            "or max_grad_norm.",
+        )
+
+
+def _distance(steps: Sequence[Record]) -> Iterator[Finding]:
+    kl = _mean(steps[-_WINDOW:], "kl")
+    if kl is not None and kl > _FAR:
+        yield Finding(
+            "distance",
+            f"The model is far from its base ({kl:.1f} nats per token), where language gets worse: stop "
+            "earlier, lower learning_rate or set kl_coeff.",
+        )
+
+
+def _not_transferring(history: Sequence[Record]) -> Iterator[Finding]:
+    """A reward that rises in training while it falls on held-out prompts."""
+    evaluated = [i for i, record in enumerate(history) if "eval" in record]
+    if len(evaluated) < 2:
+        return
+    start, end = evaluated[-2], evaluated[-1]
+    between = [record for record in history[start : end + 1] if "rewards" in record]
+    half = len(between) // 2
+    if not half:
+        return
+    for name, now in history[end]["eval"]["rewards"].items():
+        then = history[start]["eval"]["rewards"][name]
+        known = (then["mean"], now["mean"], then["standard_error"], now["standard_error"])
+        risen = [_mean(part, "rewards", name, "mean") for part in (between[:half], between[half:])]
+        if None in known or None in risen:
+            continue
+        error = (then["standard_error"] ** 2 + now["standard_error"] ** 2) ** 0.5
+        if risen[1] > risen[0] and now["mean"] < then["mean"] - _STANDARD_ERRORS * error:
+            yield Finding(
+                "held-out",
+                f"Reward {name!r} rises in training but fell on held-out prompts ({then['mean']:.2f} to "
+                f"{now['mean']:.2f}): it is learned by heart or gamed. Use more prompts, and read the completions.",
+            )

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from gdpo.diagnosis import diagnose
+
+
+def healthy(steps: int = 20) -> list[dict]:
+    return [
+        {
+            "step": step,
+            "rewards": {
+                n: {"mean": 0.3 + 0.01 * step, "std": 0.2, "dead_groups": 0.1} for n in ("a", "b")
+            },
+            "deficits": {"a": 0.5, "b": 0.5},
+            "cosines": [[1.0, -0.2], [-0.2, 1.0]],
+            "truncated": 0.05,
+            "entropy": 1.5,
+            "kl": 0.05,
+            "grad_norm": 0.4,
+            "length": {"mean": 40.0, "std": 10.0},
+        }
+        for step in range(1, steps + 1)
+    ]
+
+
+def with_evaluations(history: list[dict], first: float, last: float) -> list[dict]:
+    for record, mean in ((history[0], first), (history[-1], last)):
+        record["eval"] = {
+            "rewards": {n: {"mean": mean, "standard_error": 0.02} for n in ("a", "b")}
+        }
+    return history
+
+
+def change(history: list[dict], since: int, **values) -> list[dict]:
+    return history[:since] + [{**copy.deepcopy(record), **values} for record in history[since:]]
+
+
+def test_a_healthy_run_gives_no_finding():
+    assert diagnose(with_evaluations(healthy(), 0.3, 0.5)) == []
+
+
+@pytest.mark.parametrize("length", [0, 1, 4])
+def test_too_little_history_gives_no_finding(length):
+    assert diagnose(change(healthy(length), 0, truncated=1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "check", "words"),
+    [
+        ({"truncated": 0.95}, "truncated", "95%"),
+        ({"entropy": 0.1}, "entropy", "1.50 to 0.10"),
+        ({"length": {"mean": 3.0, "std": 1.0}}, "length", "40 to 3"),
+        ({"grad_norm": 8.0}, "gradient", "20 times"),
+        ({"kl": 3.0}, "distance", "3.0 nats"),
+        ({"cosines": [[1.0, 0.98], [0.98, 1.0]]}, "alike", "'a' and 'b'"),
+    ],
+)
+def test_each_trouble_is_named_with_its_number_and_goes_away_with_its_cause(values, check, words):
+    ill = change(healthy(), 14, **values)
+    assert [finding.check for finding in diagnose(ill)] == [check]
+    assert words in diagnose(ill)[0].text
+    cured = ill + [{**record, "step": record["step"] + 20} for record in healthy(5)]
+    assert diagnose(cured) == []
+
+
+def test_a_reward_that_is_constant_in_most_groups_is_named_unless_it_is_at_its_target():
+    dead = {"mean": 0.01, "std": 0.0, "dead_groups": 0.95}
+    history = change(healthy(), 14, rewards={"a": dead, "b": healthy(1)[0]["rewards"]["b"]})
+    assert [(f.check, "'a'" in f.text) for f in diagnose(history)] == [("dead", True)]
+    assert diagnose(change(history, 14, deficits={"a": 0.0, "b": 0.5})) == []
+
+
+def test_a_reward_that_only_rises_in_training_is_named():
+    history = with_evaluations(healthy(), 0.5, 0.3)
+    assert {finding.check for finding in diagnose(history)} == {"held-out"}
+    assert diagnose(with_evaluations(healthy(), 0.5, 0.47)) == []  # within two standard errors
+
+
+def test_nulls_in_the_history_are_left_out():
+    history = change(
+        healthy(), 14, truncated=None, entropy=None, kl=None, cosines=[[1.0, None], [None, 1.0]]
+    )
+    assert diagnose(history) == []
