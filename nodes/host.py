@@ -213,6 +213,7 @@ class TerminalProgress(Progress):
 
     def _show(self, text: str, done: int, total: int) -> None:
         if not sys.stderr.isatty():
+            self._shown = text
             if time.monotonic() - self._logged >= _LOG_SECONDS:
                 self._logged = time.monotonic()
                 logger.info("%s %d/%d", text, done, total)
