@@ -158,6 +158,4 @@ def test_sampled_replies_end_are_fluent_and_leave_room_for_every_reward(
     assert 0.2 <= found["share_right_fix"] <= 0.65
     assert 0.3 <= found["share_polite"] <= 0.7
     assert found["words_std"] >= 8
-    known = set(" ".join(d.reply for d in dialogues(10, 5000)).split())
-    words = [word for text in texts for word in text.split()]
-    assert sum(word in known for word in words) / len(words) >= 0.97
+    assert found["share_of_wellformed_sentences_only"] >= 0.8
