@@ -71,7 +71,7 @@ def measure(method: str, count: int, precision: str, device: str, repeats: int) 
     return {
         "update": statistics.median(seconds),
         "sample": sampling,
-        "memory_mb": peak_memory_mb(),
+        "memory_mb": peak_memory_mb(device),
         "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
     }
 
@@ -117,7 +117,7 @@ def one_pass(model: Any, rollouts: Any, advantages: Any, settings: Any) -> list[
     """Ours: all gradients from one backward pass, with their inner products."""
     from gdpo.update import differentiate
 
-    gradients, _ = differentiate(model, rollouts, advantages, settings, lambda: None)
+    gradients = differentiate(model, rollouts, advantages, settings, lambda: None).gradients
     gradients.inner_products()
     return gradients.buffers
 

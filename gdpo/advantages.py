@@ -50,9 +50,10 @@ def summed_then_normalised(rewards: Tensor, preferences: Tensor) -> Tensor:
 
     GRPO normalises the weighted sum R = sum_k u_k r_k by its own standard deviation. As that is linear in
     the rewards, part k is (r_ki - mean r_k) / (std R + eps), and sum_k u_k part_k is GRPO's advantage
-    (arXiv 2402.03300; several rewards: arXiv 2601.05242, section 2). An unscored reward adds nothing.
+    (arXiv 2402.03300; several rewards: arXiv 2601.05242, section 2). An unscored reward counts as its group's
+    mean.
     """
-    total = torch.einsum("k,kbg->bg", preferences, rewards.nan_to_num(0.0))
+    total = torch.einsum("k,kbg->bg", preferences, centred(rewards))
     return centred(rewards) / (group_std(total[None]).nan_to_num(0.0) + _ZSCORE_EPS)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str
     try:
         adapter = load_adapter(checkpoint)
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        tensors = load_file(checkpoint / "optimizer.safetensors")
+        # Copies: a file that stays mapped into memory cannot be deleted on Windows.
+        tensors = {k: v.clone() for k, v in load_file(checkpoint / "optimizer.safetensors").items()}
         slots = _unflatten(tensors, state.pop("optimizer"))
     except (OSError, ValueError, KeyError, SafetensorError, PolicyError) as error:
         raise TrainingError(
@@ -80,14 +82,24 @@ def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted((folder / "checkpoints").glob("step-*"))
+    """The whole checkpoints, oldest first; one that could not be deleted completely is none."""
+    found = [p for p in (folder / "checkpoints").glob("step-*") if (p / "state.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _flatten(slots: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's state as tensors and numbers named `<parameter>.<slot>`."""
-    flat = {
-        f"{index}.{name}": value for index, slot in slots.items() for name, value in slot.items()
-    }
+    """The optimiser's state as tensors and numbers, named by the path to them; 8-bit states are nested."""
+    flat: dict[str, Any] = {}
+
+    def add(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                add(f"{path}.{name}", item)
+        else:
+            flat[path] = value
+
+    for index, slot in slots.items():
+        add(str(index), slot)
     tensors = {
         key: value.detach().cpu().contiguous().clone()
         for key, value in flat.items()
@@ -99,8 +111,11 @@ def _flatten(slots: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[
 def _unflatten(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> dict[int, dict[str, Any]]:
     slots: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **numbers}.items():
-        index, name = key.split(".", 1)
-        slots.setdefault(int(index), {})[name] = value
+        index, *path, name = key.split(".")
+        place = slots.setdefault(int(index), {})
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
     return slots
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import advantages, gramian as geometry
+from .errors import TrainingError, shorten
 from .history import plain
 from .methods import Objective, reward_advantages
 from .weighting import deficits, spread, weigh, working_preference
@@ -32,6 +33,7 @@ class Direction:
     preferences: Tensor
     deficits: Tensor
     cosines: Tensor
+    wedges: Tensor
     dispersion: float
     dispersion_reached: bool
 
@@ -55,6 +57,8 @@ class Director:
         self._means = _smooth(self._means, means, _REWARD_DECAY)
         if self._steps <= _WARMUP:
             self._starts = _smooth(self._starts, means, 1 - 1 / self._steps)
+        else:  # a reward that scored nothing until now starts here
+            self._starts = torch.where(self._starts.isnan(), means, self._starts)
         self._scale = advantages.update_scale(self._scale, rewards, self.objective.ranges)
         return reward_advantages(self.objective, rewards, self._scale)
 
@@ -68,36 +72,41 @@ class Director:
         """
         now = geometry.debiased(raw, advantage, squared_norms)
         self._gramian = _smooth(self._gramian, now, _GRAMIAN_DECAY)
-        matrix = geometry.positive_semidefinite(self._gramian)
-        objective = self.objective
-        deficit = self._deficits()
-        weights = self._smoothed_weights(matrix, deficit)
-        reached = geometry.dispersion(weights, matrix)
+        objective, deficit = self.objective, self._deficits()
+        active = objective.preferences > 0  # the others are only watched
+        matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
+        weights = torch.zeros_like(deficit)
+        weights[active] = self._smoothed_weights(matrix, deficit[active], active)
+        reached = geometry.dispersion(weights[active], matrix)
+        shown = geometry.positive_semidefinite(self._gramian)
+        working = working_preference(objective.preferences, deficit)
         return Direction(
             weights=weights,
-            preferences=working_preference(objective.preferences, deficit)
-            if objective.directs
-            else objective.preferences,
+            preferences=working if objective.directs else objective.preferences,
             deficits=deficit,
-            cosines=geometry.cosines(matrix),
+            cosines=geometry.cosines(shown),
+            wedges=geometry.wedges(shown),
             dispersion=reached,
             dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
         )
 
-    def _smoothed_weights(self, matrix: Tensor, deficit: Tensor) -> Tensor:
-        objective = self.objective
-        if not objective.directs:
-            return objective.preferences
-        wanted = objective.preferences
+    def _smoothed_weights(self, matrix: Tensor, deficit: Tensor, active: Tensor) -> Tensor:
+        """The weights of the rewards that have a preference."""
+        wanted = self.objective.preferences[active]
+        if not self.objective.directs:
+            return wanted
         if self._steps > _WARMUP:
-            wanted = weigh(objective.weighting, matrix, objective.preferences, deficit)
-            working = working_preference(objective.preferences, deficit)
-            wanted = spread(wanted, matrix, working, objective.dispersion_floor)
-            # Only proportions count, since the update is divided by the batch's standard deviation.
-            wanted = wanted / wanted.sum().clamp(min=1e-30)
+            wanted = self._weigh(matrix, wanted, deficit)
         # Smoothed last, so that a floor within reach for one step only does not throw the weights about.
         self._weights = _smooth(self._weights, wanted, _WEIGHT_DECAY)
         return self._weights
+
+    def _weigh(self, matrix: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+        """The weights by the chosen rule, to sum 1: only proportions count in the update."""
+        weights = weigh(self.objective.weighting, matrix, preferences, deficit)
+        working = working_preference(preferences, deficit)
+        weights = spread(weights, matrix, working, self.objective.dispersion_floor)
+        return weights / weights.sum().clamp(min=1e-30)
 
     def _deficits(self) -> Tensor:
         objective, means = self.objective, self._means
@@ -111,7 +120,16 @@ class Director:
         return {name: plain(value) for name, value in vars(self).items() if name != "objective"}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned.
+
+        Raises:
+            TrainingError: It is not such a state.
+        """
+        if state.keys() != self.state().keys():
+            raise TrainingError(
+                f"A checkpoint's state has the entries {shorten(sorted(state))}, which are not this version's; "
+                "start a new run."
+            )
         for name, value in state.items():
             setattr(self, name, _tensor(value) if isinstance(value, list) else value)
 

@@ -55,5 +55,8 @@ class WorkflowError(GDPOError):
 
 def shorten(value: object, limit: int = 80) -> str:
     """The `repr` of `value` on one line, cut to `limit` characters, for use in messages."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write a whole number of thousands of digits
+        text = f"<{type(value).__name__} too large to show>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

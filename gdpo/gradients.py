@@ -73,11 +73,13 @@ class RewardGradients:
 
     def _reporting(self, module: Any, buffer: Tensor) -> Any:
         def report(inputs: Tensor, gradients: Tensor) -> None:
-            if inputs.dim() != 3 or len(inputs) != len(self._rows):
+            if inputs.dim() < 3 or len(inputs) != len(self._rows):
                 raise TrainingError(
-                    f"A LoRA layer received input of shape {tuple(inputs.shape)} for {len(self._rows)} "
-                    "completions: this architecture mixes completions, so rewards cannot be told apart."
+                    f"A LoRA layer received input of shape {tuple(inputs.shape)} for {len(self._rows)} completions: "
+                    "this architecture runs them together (as routed experts do), so the rewards' gradients "
+                    "cannot be told apart; train another model."
                 )
+            inputs, gradients = inputs.flatten(1, -2), gradients.flatten(1, -2)
             # (n, out, T) @ (n, T, in): the gradient of each completion
             each = gradients.float().transpose(1, 2) @ inputs.float()
             self.squared_norms.index_add_(0, self._rows, each.flatten(1).square().sum(1))

@@ -61,7 +61,9 @@ def read_lines(file: Path) -> tuple[dict[str, Any], ...]:
         except ValueError as error:
             if number == len(lines):
                 break
-            raise TrainingError(f"Line {number} of {str(file)!r} is damaged ({error}).") from error
+            raise TrainingError(
+                f"Line {number} of {str(file)!r} is damaged ({error}); delete that line."
+            ) from error
     return tuple(records)
 
 

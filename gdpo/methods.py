@@ -124,5 +124,6 @@ def direct_advantages(
         return None
     if ratios is None:
         raise MethodError("group_dpo needs log-likelihood ratios to the base; pass `ratios`.")
-    totals = torch.einsum("k,kbg->bg", objective.preferences, rewards.nan_to_num(0.0))
+    # Centred, so that an unscored reward counts as its group's mean; within a group only differences matter.
+    totals = torch.einsum("k,kbg->bg", objective.preferences, advantages.centred(rewards))
     return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)

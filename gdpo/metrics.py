@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import torch
@@ -12,6 +13,23 @@ from .advantages import dead_groups
 from .director import Direction
 from .methods import Objective
 from .rollouts import Rollouts
+
+
+class Stopwatch:
+    """Seconds of the parts of a step."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.perf_counter()
+        self._parts: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """The part `name` ends now."""
+        now = time.perf_counter()
+        self._parts[name], self._last = now - self._last, now
+
+    def seconds(self) -> dict[str, float]:
+        """Each part, and `total`."""
+        return {**self._parts, "total": self._last - self._begin}
 
 
 def describe_rewards(names: list[str], rewards: Tensor) -> dict[str, Any]:
@@ -33,6 +51,7 @@ def describe_direction(objective: Objective, direction: Direction) -> dict[str, 
         "weights": dict(zip(names, direction.weights, strict=True)),
         "deficits": dict(zip(names, direction.deficits, strict=True)),
         "cosines": direction.cosines,
+        "wedges": direction.wedges,
         "dispersion": direction.dispersion,
         "dispersion_floor": objective.dispersion_floor if objective.directs else None,
         "dispersion_reached": direction.dispersion_reached,
@@ -59,10 +78,10 @@ def _nanstd(values: Tensor) -> float:
     return float(known.std(unbiased=False)) if len(known) else float("nan")
 
 
-def peak_memory_mb() -> float:
+def peak_memory_mb(device: str) -> float:
     """Peak memory so far: of the card's allocator on CUDA, of the process otherwise."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":
         import psutil
 

@@ -20,20 +20,52 @@ from typing import Any
 import torch
 
 from .errors import PolicyError, shorten
+from .model_files import check_model_folder
 from .prompts import Prompt
+from .templates import check_template, time_limit
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "int8", "nf4")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _ADAPTER_FILE = "adapter_model.safetensors"
+# Of a hub repository, what `from_pretrained` reads: not the same weights in other formats and folders.
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_NOT_HUB_FILES = ["consolidated*", "*/*"]
+
+
+class Occupancy:
+    """Who uses a base: one thread at a time, which may enter again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_error: object) -> None:
+        self._depth -= 1
+        self._lock.release()
+
+    @contextmanager
+    def if_idle(self) -> Iterator[bool]:
+        """Keep everyone out of a base that nobody uses, and yield whether nobody does; never waits."""
+        free = self._lock.acquire(blocking=False)
+        try:
+            yield free and not self._depth
+        finally:
+            if free:
+                self._lock.release()
 
 
 @dataclass(frozen=True, eq=False)
 class Base:
     """A frozen causal language model in evaluation mode, with its tokenizer.
 
-    `source` is the folder or hub id it came from, `precision` what "auto" became.
+    `source` is the folder or hub id it came from, `precision` what "auto" became, `device` where it works:
+    `put_away` moves it off there, and the next use brings it back.
     """
 
     model: Any
@@ -41,7 +73,7 @@ class Base:
     source: str
     precision: str
     device: str
-    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    lock: Occupancy = field(default_factory=Occupancy, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +116,10 @@ def load_policy(
     device = _resolve_device(device)
     precision = _resolve_precision(precision, device)
     source = _resolve_source(model)
-    tokenizer = _load_tokenizer(source, allow_download)
-    module = _load_model(source, precision, device, allow_download)
+    folder = _find_folder(source, allow_download)
+    check_model_folder(folder)
+    tokenizer = _load_tokenizer(source, folder)
+    module = _load_model(source, folder, precision, device)
     rows = module.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise PolicyError(
@@ -99,6 +133,38 @@ def load_policy(
     return Policy(Base(module, tokenizer, source, precision, device))
 
 
+def put_away(base: Base) -> bool:
+    """Move an idle base to the CPU's memory, and tell whether it is there now; one in use stays.
+
+    So does one that cannot be moved, as some versions of bitsandbytes cannot: it goes with its last user.
+    """
+    with base.lock.if_idle() as idle:
+        if not idle:
+            return False
+        try:
+            _move(base.model, "cpu")
+        except (ValueError, NotImplementedError) as error:
+            logger.warning("%r stays on %s: %s", base.source, base.device, error)
+            return False
+        return True
+
+
+def bring_back(base: Base) -> None:
+    """Move a base to its device, unless it is there."""
+    with base.lock:
+        _move(base.model, base.device)
+
+
+def _move(model: Any, device: str) -> None:
+    wanted = torch.device(device)
+    here = model.device
+    if here.type != wanted.type or wanted.index not in {None, here.index}:
+        with torch.inference_mode(
+            False
+        ):  # or its weights could never again take part in a training
+            model.to(wanted)
+
+
 @contextmanager
 def attached(policy: Policy) -> Iterator[Any]:
     """Yield the model with the policy's adapter on it, in evaluation mode; take it off again.
@@ -106,6 +172,7 @@ def attached(policy: Policy) -> Iterator[Any]:
     The base is locked meanwhile: two policies on one base take turns.
     """
     with policy.base.lock:
+        bring_back(policy.base)
         if policy.adapter is None:
             yield policy.base.model
             return
@@ -127,6 +194,7 @@ def trainable(policy: Policy, *, rank: int, alpha: int, seed: int) -> Iterator[A
     config = policy.adapter.config if policy.adapter else _fresh_config(rank, alpha)
     cards = [torch.device(policy.base.device)] if policy.base.device != "cpu" else []
     with policy.base.lock:
+        bring_back(policy.base)
         with torch.random.fork_rng(devices=cards):
             torch.manual_seed(seed)
             model = _wrap(policy.base.model, config)
@@ -186,10 +254,14 @@ def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
         return "\n\n".join(content for _, content in prompt.messages)
     messages = [{"role": role, "content": content} for role, content in prompt.messages]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        with time_limit():
+            return tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
     except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise PolicyError(
-            f"The model's chat template refuses the prompt {shorten(prompt.text)} ({error}); "
+            f"The model's chat template refuses the prompt {shorten(prompt.text)} ({reason}); "
             "many templates know no system role: leave `system` empty."
         ) from error
 
@@ -245,28 +317,48 @@ def _resolve_source(model: str | Path) -> str:
         if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
             raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")
         return str(model)
-    if not (folder / "config.json").is_file():
-        raise PolicyError(
-            f"{str(folder)!r} is not a Hugging Face model folder: it has no config.json; "
-            "choose the folder that holds config.json and *.safetensors."
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise PolicyError(
-            f"{str(folder)!r} has no *.safetensors file; other formats may run code and are not read: "
-            "download or convert the safetensors version."
-        )
     return str(folder)
 
 
-def _load_tokenizer(source: str, allow_download: bool) -> Any:
+def _find_folder(source: str, allow_download: bool) -> Path:
+    """The model's folder; of a hub id, that in the local cache, fetched if that is allowed.
+
+    Libraries are given folders only: with a hub id some of them ask the hub whatever they are told.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                source,
+                local_files_only=not allow_download,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_NOT_HUB_FILES,
+            )
+        )
+    except Exception as error:  # of many classes: network, access, cache
+        remedy = (
+            "check the hub id and the network"
+            if allow_download
+            else "it is neither a folder nor in the local cache, and downloads are switched off"
+        )
+        raise PolicyError(_load_message("files", source, remedy, error)) from error
+
+
+def _load_tokenizer(source: str, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, local_files_only=not allow_download, trust_remote_code=False
+            str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
-        raise PolicyError(_load_message("tokenizer", source, allow_download, error)) from error
+        raise PolicyError(_load_message("tokenizer", source, _remedy(error), error)) from error
+    templates = tokenizer.chat_template or {}
+    for template in [templates] if isinstance(templates, str) else templates.values():
+        check_template(template, source)
     if tokenizer.eos_token_id is None:
         raise PolicyError(
             f"The tokenizer of {source!r} names no end-of-sequence token, so no completion could end; "
@@ -277,7 +369,7 @@ def _load_tokenizer(source: str, allow_download: bool) -> Any:
     return tokenizer
 
 
-def _load_model(source: str, precision: str, device: str, allow_download: bool) -> Any:
+def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
     import transformers
     from packaging.version import Version
 
@@ -290,14 +382,15 @@ def _load_model(source: str, precision: str, device: str, allow_download: bool) 
         options["device_map"] = {"": device}
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            source,
+            str(folder),
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=not allow_download,
+            local_files_only=True,
             **options,
         )
     except Exception as error:
-        raise PolicyError(_load_message("model", source, allow_download, error)) from error
+        raise PolicyError(_load_message("model", source, _remedy(error), error)) from error
+    model.name_or_path = source  # what adapters call their base, not its place in a cache
     if precision not in {"int8", "nf4"}:
         model = model.to(device)
     for module in model.modules():
@@ -318,19 +411,16 @@ def _quantization(precision: str, dtype: torch.dtype) -> Any:
     )
 
 
-def _load_message(part: str, source: str, allow_download: bool, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
-    remedy = "check that the folder is complete and of a causal language model"
-    if not Path(source).is_dir():
-        remedy = (
-            "check the hub id"
-            if allow_download
-            else ("it is neither a folder nor in the local cache, and downloads are switched off")
-        )
-    elif "trust_remote_code" in reason:
-        remedy = (
+def _remedy(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
             "code that comes with a model is never run: use an architecture that transformers knows"
         )
+    return "check that the folder is complete and of a causal language model"
+
+
+def _load_message(part: str, source: str, remedy: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
     return (
         f"The {part} of {source!r} cannot be loaded: {remedy} ({type(error).__name__}: {reason})."
     )

@@ -17,4 +17,8 @@ class Progress:
         """`done` of `total` units of the phase `name` are finished (sampling, scoring, ...)."""
 
     def record(self, record: dict) -> None:
-        """One training step is finished; `record` is its line of `history.jsonl`."""
+        """One training step or evaluation is finished.
+
+        Args:
+            record: its line of `history.jsonl`; a step also has one of its completions, as `sample`.
+        """

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import PolicyError, shorten
 from .policy import encode_prompt, stop_ids
+from .polling import polled
 from .prompts import Prompt
 from .rewards.base import Completion
 
@@ -70,7 +71,7 @@ def sample(
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: The completions depend on it, the prompts and the model alone.
-        poll: Called before each token; may raise to stop.
+        poll: Called before each layer of each pass; may raise to stop.
 
     Raises:
         PolicyError: A prompt leaves no room for a completion in the model's context.
@@ -78,27 +79,33 @@ def sample(
     prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
     uniforms = _uniforms(len(prompts) * group_size, max_new_tokens, seed).to(prompt_ids.device)
     stops = torch.tensor(stop_ids(model, tokenizer), device=prompt_ids.device)
-    decoder = _Decoder(model, prompt_ids, prompt_mask, group_size)
 
     rows = torch.arange(len(uniforms), device=prompt_ids.device)  # live rows of the result
     ids = torch.full(uniforms.shape, tokenizer.pad_token_id, device=rows.device)
     mask = torch.zeros(uniforms.shape, dtype=torch.bool, device=rows.device)
     logprobs = torch.zeros(uniforms.shape, device=rows.device)
     done = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-    for t in range(max_new_tokens):
-        poll()
-        tokens, chosen = _choose(decoder.logits, temperature, uniforms[rows, t])
-        live = rows[~done]
-        ids[live, t], mask[live, t], logprobs[live, t] = tokens[~done], True, chosen[~done]
-        done = done | torch.isin(tokens, stops)
-        if done.all() or t == max_new_tokens - 1:
-            break
-        if done.float().mean() >= _DROP_SHARE:
-            keep = (~done).nonzero().squeeze(1)
-            decoder.keep(keep)
-            rows, tokens, done = rows[keep], tokens[keep], done[keep]
-        decoder.advance(tokens)
+    with polled(model, poll):
+        decoder = _Decoder(model, prompt_ids, prompt_mask, group_size)
+        for t in range(max_new_tokens):
+            poll()
+            tokens, chosen = _choose(decoder.logits, temperature, uniforms[rows, t])
+            live = rows[~done]
+            ids[live, t], mask[live, t], logprobs[live, t] = tokens[~done], True, chosen[~done]
+            done = done | torch.isin(tokens, stops)
+            if done.all() or t == max_new_tokens - 1:
+                break
+            if done.float().mean() >= _DROP_SHARE:
+                keep = (~done).nonzero().squeeze(1)
+                decoder.keep(keep)
+                rows, tokens, done = rows[keep], tokens[keep], done[keep]
+            decoder.advance(tokens)
 
+    if not logprobs.isfinite().all():
+        raise PolicyError(
+            "The model computes numbers that are not finite, so nothing can be sampled from it; load it in bf16 or "
+            "fp32."
+        )
     length = int(mask.sum(1).max())
     ids, mask, logprobs = ids[:, :length], mask[:, :length], logprobs[:, :length]
     ended = (torch.isin(ids, stops) & mask).any(1)

@@ -1,7 +1,8 @@
 """A run's folder: its identity, its lock, its checkpoints, its records.
 
 `run.json` says what the run is. The same settings continue it, other settings are refused: nothing that was
-trained is overwritten. Only `steps` may differ, so that a finished run can be made longer.
+trained is overwritten. Only `steps` may differ, so that a finished run can be made longer. `choose_folder`
+finds the run to continue among those of one name, or the name of a new one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ from .prompts import Prompt
 from .rewards.base import to_json
 from .settings import TrainSettings
 
+RUN_FILE = "run.json"
 _LIBRARIES = ("torch", "transformers", "peft", "torchjd", "bitsandbytes")
 
 
@@ -88,9 +91,9 @@ def open_run(
             f"The run {folder.name!r} is being trained right now; wait for it or choose another `run_name`."
         ) from error
     try:
-        file = folder / "run.json"
+        file = folder / RUN_FILE
         if file.is_file():
-            _check_identity(folder, _read(file)["identity"], identity)
+            _check_identity(folder, _read_identity(file), identity)
         else:
             content = {"identity": identity, "versions": _versions(), "workflow": workflow}
             write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
@@ -135,23 +138,84 @@ def _digest(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(file: Path) -> dict[str, Any]:
+def choose_folder(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> Path:
+    """The folder in which a training called `name` goes on or begins; nothing is made or changed.
+
+    The runs of a name are `name`, `name-2`, `name-3` and so on in `root`. A number is never used again, so the
+    highest is the newest.
+
+    Args:
+        root: Holds the runs. What leads out of it by a symlink is neither read nor chosen.
+        name: A plain file name.
+        identity: From `identify`.
+        fresh: Begin a new run even where there is an equal one.
+
+    Returns:
+        The newest run that is equal to `identity`, else the next name that no run has.
+    """
+    numbers = sorted(_run_numbers(root, name))
+    for number in [] if fresh else reversed(numbers):
+        folder = root / _numbered(name, number)
+        if _is_equal_run(root, folder, identity):
+            return folder
+    return root / _numbered(name, numbers[-1] + 1 if numbers else 1)
+
+
+def _run_numbers(root: Path, name: str) -> Iterator[int]:
+    """The numbers that runs of this name have; upper and lower case are one on many file systems."""
+    pattern = re.compile(rf"{re.escape(name)}(?:-([1-9][0-9]{{0,8}}))?", re.IGNORECASE)
+    for entry in root.iterdir() if root.is_dir() else ():
+        match = pattern.fullmatch(entry.name)
+        if match and (entry.is_symlink() or not entry.is_dir() or _holds_run(entry)):
+            yield int(match[1] or 1)
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether a training has begun here; a folder of exported files alone is still free."""
+    return any((folder / file).exists() for file in (RUN_FILE, HISTORY_FILE, "adapter"))
+
+
+def _is_equal_run(root: Path, folder: Path, identity: dict[str, Any]) -> bool:
+    file = folder / RUN_FILE
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        inside = file.resolve(strict=True).is_relative_to(root.resolve())
+        return inside and not _differences(_read_identity(file), identity)
+    except (OSError, TrainingError):  # absent or damaged: left alone
+        return False
+
+
+def _read_identity(file: Path) -> dict[str, Any]:
+    try:
+        identity = json.loads(file.read_text(encoding="utf-8"))["identity"]
+        return {**identity, **identity["settings"]}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TrainingError(
-            f"{str(file)!r} cannot be read ({error}); choose another `run_name`."
+            f"{str(file)!r} cannot be read ({shorten(reason)}); choose another `run_name`."
         ) from error
 
 
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, old and new value of what is not equal; `old` comes from a file and holds its settings itself."""
+    new = json.loads(json.dumps({**new, **new["settings"]}))
+    return [
+        (key, old.get(key), new[key])
+        for key in new
+        if key != "settings" and old.get(key) != new[key]
+    ]
+
+
 def _check_identity(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    old, new = ({**d, **d["settings"]} for d in (old, json.loads(json.dumps(new))))
-    changed = [k for k in new if k != "settings" and old.get(k) != new[k]]
+    changed = _differences(old, new)
     if changed:
-        key = changed[0]
+        key, before, now = changed[0]
         raise TrainingError(
-            f"The run {folder.name!r} was trained with another `{key}` ({shorten(old.get(key), 40)} there, "
-            f"{shorten(new[key], 40)} here); choose another `run_name`."
+            f"The run {folder.name!r} was trained with another `{key}` ({shorten(before, 40)} there, "
+            f"{shorten(now, 40)} here); choose another `run_name`."
         )
 
 

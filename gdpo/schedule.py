@@ -14,12 +14,14 @@ from .prompts import Prompt
 
 def draw(prompts: Sequence[Prompt], count: int, step: int, seed: int) -> list[Prompt]:
     """The prompts of `step`: each epoch goes through all of them in a shuffled order of its own."""
-    chosen = []
+    chosen: list[Prompt] = []
+    orders: dict[int, list[int]] = {}
     for index in range((step - 1) * count, step * count):
         epoch, place = divmod(index, len(prompts))
-        order = list(range(len(prompts)))
-        random.Random(derive_seed(seed, "epoch", epoch)).shuffle(order)
-        chosen.append(prompts[order[place]])
+        if epoch not in orders:
+            orders[epoch] = list(range(len(prompts)))
+            random.Random(derive_seed(seed, "epoch", epoch)).shuffle(orders[epoch])
+        chosen.append(prompts[orders[epoch][place]])
     return chosen
 
 

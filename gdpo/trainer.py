@@ -7,7 +7,6 @@ of rollouts, so the probability ratio is 1 and nothing is clipped.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from .gradients import RewardGradients
 from .history import plain
 from .methods import Objective, direct_advantages
 from .metrics import (
+    Stopwatch,
     describe_completions,
     describe_direction,
     describe_rewards,
@@ -129,6 +129,7 @@ class _Loop:
         self._run, self._progress = run, progress
         self._director = Director(objective)
         self._directed = self._director.state()  # after the last finished step
+        self._torn = False  # whether the parameters are those of no step
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(
             settings.optimizer, self._parameters, settings.learning_rate
@@ -136,64 +137,57 @@ class _Loop:
 
     def advance(self, batch: list[Prompt]) -> None:
         """One optimiser step on a batch of B prompts."""
-        begin = time.perf_counter()
         objective, settings, step = self._objective, self._settings, self.step + 1
-        shape = (len(objective.rewards), len(batch), settings.group_size)
+        watch, poll = Stopwatch(), self._progress.poll
 
         self._phase("sampling")
         rollouts = self._sample(batch, step)
-        sampled = time.perf_counter()
+        watch.lap("sample")
 
         self._phase("scoring")
         rows = [prompt for prompt in batch for _ in range(settings.group_size)]
-        rewards = score_rewards(
-            objective.rewards, rows, rollouts.completions, self._progress.poll
-        )  # (K, N)
-        scored = time.perf_counter()
+        rewards = score_rewards(objective.rewards, rows, rollouts.completions, poll)  # (K, N)
+        grouped = rewards.view(len(rewards), len(batch), settings.group_size)  # (K, B, G)
+        watch.lap("score")
 
         self._phase("updating")
-        grouped = rewards.view(shape)  # (K, B, G)
         advantages = self._director.observe(grouped)
-        every = (
-            1 if objective.method == "group_dpo" or settings.kl_coeff > 0 else settings.group_size
-        )
-        ratios = log_ratios(self._model, rollouts, settings, every)
+        all_ratios = objective.method == "group_dpo" or settings.kl_coeff > 0
+        every = 1 if all_ratios else settings.group_size
+        ratios = log_ratios(self._model, rollouts, settings, every, poll)
         direct = self._direct(grouped, ratios, rollouts)
         coefficients = torch.cat([advantages.flatten(1), *direct])  # (K, N), or one row more
-        gradients, entropy = differentiate(
-            self._model, rollouts, coefficients, settings, self._progress.poll
-        )
-        direction = self._decide(gradients, advantages)
-        combined = torch.einsum("k,kbg->bg", direction.weights, advantages)
-        weights = direction.weights / batch_std(combined, grouped)
-        norm = self._update(gradients, weights, step)
-        self.step, self._directed = step, self._director.state()
+        passed = differentiate(self._model, rollouts, coefficients, settings, poll)
+        direction = self._decide(passed.gradients, advantages)
+        norm = self._update(passed.gradients, self._scaled(direction, advantages, grouped), step)
+        watch.lap("update")
 
-        updated = time.perf_counter()
-        seconds = {
-            "sample": sampled - begin,
-            "score": scored - sampled,
-            "update": updated - scored,
-            "total": updated - begin,
-        }
         record = {
             "step": step,
             **describe_rewards(objective.names, grouped),
             **describe_direction(objective, direction),
             **describe_completions(rollouts),
-            "entropy": entropy,
+            "entropy": passed.entropy,
+            "sampler_gap": passed.sampler_gap,
             "kl": kl_estimate(ratios, rollouts),
             "grad_norm": norm,
             "learning_rate": self._rate(step),
-            "tokens_per_second": float(rollouts.lengths.sum()) / seconds["sample"],
-            "seconds": seconds,
-            "peak_memory_mb": peak_memory_mb(),
+            "tokens_per_second": float(rollouts.lengths.sum()) / watch.seconds()["sample"],
+            "seconds": watch.seconds(),
+            "peak_memory_mb": peak_memory_mb(str(self._model.device)),
         }
         self._run.append(record)
-        self._keep_samples(batch, rollouts, rewards)
-        self._progress.record(plain(record))
+        samples = self._keep_samples(batch, rollouts, rewards)
+        self._progress.record(plain({**record, "sample": samples[0]}))
         if step % settings.checkpoint_every == 0:
             self.save()
+
+    def _scaled(self, direction: Direction, advantages: Tensor, rewards: Tensor) -> Tensor:
+        """The weights over the batch's standard deviation; GRPO has normalised already."""
+        if self._objective.method == "grpo":
+            return direction.weights
+        combined = torch.einsum("k,kbg->bg", direction.weights, advantages)
+        return direction.weights / batch_std(combined, rewards)
 
     def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
         settings = self._settings
@@ -250,8 +244,10 @@ class _Loop:
         rate = self._rate(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        self._torn = True
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self.step, self._directed, self._torn = step, self._director.state(), False
         return norm
 
     def _rate(self, step: int) -> float:
@@ -284,7 +280,8 @@ class _Loop:
 
     def _has_converged(self, evaluations: list[tuple[int, dict[str, Any]]]) -> bool:
         last = evaluations[-CONVERGED_EVALUATIONS:]
-        targets = {reward.name: float(reward.target or 0) for reward in self._objective.rewards}
+        wanted = [reward for reward in self._objective.rewards if reward.preference > 0]
+        targets = {reward.name: float(reward.target or 0) for reward in wanted}
         means = [
             (found["rewards"][name]["mean"], targets[name]) for _, found in last for name in targets
         ]
@@ -303,8 +300,12 @@ class _Loop:
         self._run.rewind(self.step)
 
     def save(self) -> None:
-        """Write a checkpoint of the last finished step, unless there is one."""
-        if self.step in {self._saved, 0}:
+        """Write a checkpoint of the last finished step, unless there is one.
+
+        An interrupt in the middle of the optimiser's step leaves nothing to save: the run then goes on from
+        the checkpoint before.
+        """
+        if self._torn or self.step in {self._saved, 0}:
             return
         state = {"director": self._directed}
         save_checkpoint(
@@ -315,14 +316,21 @@ class _Loop:
     def _phase(self, name: str) -> None:
         self._progress.phase(name, self.step, self._settings.steps)
 
-    def _keep_samples(self, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor) -> None:
+    def _keep_samples(
+        self, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor
+    ) -> list[dict[str, Any]]:
         group = self._settings.group_size
-        for b in range(min(_SAMPLES, len(batch))):
-            scores = dict(zip(self._objective.names, rewards[:, b * group], strict=True))
-            completion = rollouts.completions[b * group].text
-            self._run.append_completion({
+        samples = [
+            {
                 "step": self.step,
                 "prompt": batch[b].text,
-                "completion": completion,
-                "rewards": scores,
-            })
+                "completion": rollouts.completions[b * group].text,
+                "rewards": dict(
+                    zip(self._objective.names, rewards[:, b * group].tolist(), strict=True)
+                ),
+            }
+            for b in range(min(_SAMPLES, len(batch)))
+        ]
+        for one in samples:
+            self._run.append_completion(one)
+        return samples

@@ -22,12 +22,15 @@ _MAINTENANCE = 0.05
 _MAX_DEFICIT = 2.0
 # The way from start to target is taken as at least this share of the range.
 _MIN_WAY = 0.05
+# A reward lags another when its deficit is larger by this much: less is noise.
+_LEAD = 0.05
 # Projections may raise a weight to at most this multiple of the largest working preference.
 _MAX_RATIO = 4.0
 # Hildreth's iteration stops when no multiplier moves by more than this share.
 _TOLERANCE = 1e-9
 _MAX_SWEEPS = 1000
-# Bisection steps for the dispersion's blend: 2^-20 of the way.
+# The dispersion's blend is looked for on a grid of this many parts, then by bisection in one of them.
+_GRID = 20
 _BISECTIONS = 20
 
 
@@ -54,7 +57,7 @@ def working_preference(preferences: Tensor, deficit: Tensor) -> Tensor:
 def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
     """Rows T_k: reward k's gradient, in coordinates of all gradients, freed of what harms laggards.
 
-    For each k the nearest vector to g_k whose inner product with every g_l of larger deficit is not
+    For each k the nearest vector to g_k whose inner product with every g_l of clearly larger deficit is not
     negative, or g_k . g_l >= 0 to begin with: the projection onto the dual cone of the laggards, as
     t = e_k + sum_l lambda_l e_l with lambda >= 0. Hildreth's procedure visits the laggards from the largest
     deficit down; its first sweep is the sequential projection of PCGrad (arXiv 2001.06782), the
@@ -70,7 +73,7 @@ def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
     matrix, order = gramian.tolist(), deficit.argsort(descending=True, stable=True).tolist()
     rows = []
     for k in range(len(matrix)):
-        laggards = [i for i in order if deficit[i] > deficit[k] and matrix[i][i] > 0]
+        laggards = [i for i in order if deficit[i] > deficit[k] + _LEAD and matrix[i][i] > 0]
         rows.append(_project(matrix, k, laggards))
     return torch.tensor(rows, dtype=gramian.dtype)
 
@@ -117,7 +120,11 @@ def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Callable
     def rule(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
         from torchjd import aggregation
 
-        weights = make(aggregation, preferences)(gramian)
+        # Some draw at random (PCGrad its order): from a generator of their own, the same at every step, so
+        # that a run repeats itself and the host's random numbers are left alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            weights = make(aggregation, preferences)(gramian)
         return weights if preferred else weights * preferences
 
     return rule
@@ -158,21 +165,27 @@ def spread(weights: Tensor, gramian: Tensor, preferences: Tensor, floor: float) 
 
     They are blended towards preference_k / |g_k|, with the working preference: there every reward pushes
     with the strength it still needs, however long its gradient is. The smallest share that reaches the
-    floor is taken. Where even that end of the way does not reach it (rewards that want the same, too few
-    samples to tell), the weights stay as they are.
+    floor is taken. Where none does (rewards that want the same, too few samples to tell), the weights
+    stay as they are.
     """
-    if dispersion(weights, gramian) >= floor:
-        return weights
     norms = gramian.diagonal().clamp(min=0).sqrt()
     even = torch.where(norms > 0, preferences / norms.clamp(min=1e-30), 0.0)
     if even.sum() <= 0 or weights.sum() <= 0:
         return weights
     even = even * (weights.sum() / even.sum())
-    if dispersion(even, gramian) < floor:
+
+    def blend(share: float) -> Tensor:
+        return (1 - share) * weights + share * even
+
+    def reaches(share: float) -> bool:
+        return dispersion(blend(share), gramian) >= floor
+
+    # Dispersion is not monotone along the way, hence the grid.
+    first = next((part for part in range(_GRID + 1) if reaches(part / _GRID)), None)
+    if first is None or first == 0:
         return weights
-    low, high = 0.0, 1.0
+    low, high = (first - 1) / _GRID, first / _GRID
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        reached = dispersion((1 - middle) * weights + middle * even, gramian) >= floor
-        low, high = (low, middle) if reached else (middle, high)
-    return (1 - high) * weights + high * even
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return blend(high)

@@ -80,7 +80,8 @@ class GDPOCompare:
         columns: dict[str, Policy | Path] = {"base": base, "tuned": tuned}
         if gguf is not None:
             columns["gguf"] = gguf.path
-        with host.progress(unique_id, "comparing") as progress:
+        host.make_room(base.base, tuned.base)
+        with host.releasing(), host.progress(unique_id, "comparing") as progress:
             found = compare(
                 columns,
                 prompts[:count],

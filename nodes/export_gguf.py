@@ -9,7 +9,7 @@ from ..gdpo.prompts import Prompt
 from . import host
 from .guard import guarded
 from .inputs import choice, socket, text
-from .paths import name_verdict, resolve_output, safe_name, unused_name
+from .paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
 
 NONE = "none"
 _UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run
@@ -88,14 +88,15 @@ class GDPOExportGGUF:
     ) -> dict:
         """Export and verify; see `gdpo.export.export_gguf`."""
         folder = (model.run or resolve_output(_UNTRAINED)) / "gguf"
+        check_tree(folder, "name")
         types = tuple(dict.fromkeys([type] if also == NONE else [type, also]))
         wanted = safe_name(name, "name") if name.strip() else folder.parent.name
         taken = {path.name.casefold() for path in folder.glob("*.gguf")}
         stem = unused_name(
             wanted, lambda one: any(f"{one}-{kind}.gguf".casefold() in taken for kind in types)
         )
-        host.free_memory()
-        with host.progress(unique_id, f"exporting {stem}") as progress:
+        host.make_room(model.base)
+        with host.releasing(), host.progress(unique_id, f"exporting {stem}") as progress:
             files = export_gguf(
                 model,
                 folder,

@@ -1,4 +1,4 @@
-"""The host: ComfyUI where it is running, else the terminal. No other file touches ComfyUI.
+"""The host: ComfyUI where it is running, else the terminal. Only `memory` touches ComfyUI besides.
 
 ComfyUI's modules exist only inside its process, and each is used only if it is there. A tensor or a NaN
 that reaches its publishing loop ends the server, so everything sent goes through `plain_json`.
@@ -7,6 +7,7 @@ that reaches its publishing loop ends the server, so everything sent goes throug
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..gdpo.policy import Base
 from ..gdpo.progress import Progress
+from .live import LiveRun, read_past
 
 try:
     import folder_paths
@@ -26,7 +29,6 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
-STEP_EVENT = "gdpo.step"
 DOWNLOAD_SWITCH = "GDPO_ALLOW_DOWNLOAD"
 _LOG_SECONDS = 15.0  # between two lines of progress where no bar can be drawn
 
@@ -94,14 +96,38 @@ def choose_device(device: str) -> str:
     return str(chosen) if chosen.type in {"cpu", "cuda"} else "auto"
 
 
-def free_memory() -> None:
-    """Ask ComfyUI to put its own models away, so that the card is ours."""
-    if folder_paths is None:
-        return
-    import comfy.model_management
+def make_room(*bases: Base) -> None:
+    """Ask ComfyUI to put all models away but `bases`, and to have these on their devices."""
+    if folder_paths is not None:
+        from . import memory
 
-    comfy.model_management.unload_all_models()
-    comfy.model_management.soft_empty_cache()
+        memory.make_room(*bases)
+
+
+@contextlib.contextmanager
+def releasing() -> Iterator[None]:
+    """After the block give back what its work held: Python's cycles first, then the card's cached blocks.
+
+    Not after an interrupt, which should be quick, and whose traceback still holds everything: ComfyUI itself
+    does the same some seconds later.
+    """
+    yield
+    gc.collect()
+    if folder_paths is not None:
+        import comfy.model_management
+
+        comfy.model_management.soft_empty_cache()
+
+
+def show_text(node_id: str | None, text: str) -> None:
+    """Show a line under the node while it works; the terminal has its own log."""
+    if folder_paths is None or node_id is None:
+        return
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_progress_text(text, node_id)
 
 
 def shown_image(path: Path) -> dict[str, str]:
@@ -132,16 +158,19 @@ def plain_json(value: object) -> Any:
 
 
 @contextlib.contextmanager
-def progress(node_id: str | None, title: str, steps: int = 0) -> Iterator[Progress]:
+def progress(
+    node_id: str | None, title: str, steps: int = 0, folder: Path | None = None
+) -> Iterator[Progress]:
     """How a node reports progress and learns that it should stop, while it works.
 
     Args:
         node_id: the node's id, for ComfyUI.
         title: what a terminal shows before the bar.
         steps: number of training steps where the work is a training; 0: the bar follows the phases.
+        folder: of the training's run, which the page then shows while it grows.
     """
     if folder_paths is not None:
-        yield ComfyProgress(node_id, steps)
+        yield ComfyProgress(node_id, steps, folder)
         return
     terminal = TerminalProgress(title, steps)
     try:
@@ -151,35 +180,54 @@ def progress(node_id: str | None, title: str, steps: int = 0) -> Iterator[Progre
 
 
 class ComfyProgress(Progress):
-    """ComfyUI's bar on the node, its interrupt, and an event for each training step."""
+    """ComfyUI's bar on the node, its interrupt, and the chart of a training in its page."""
 
-    def __init__(self, node_id: str | None, steps: int) -> None:
+    def __init__(self, node_id: str | None, steps: int, folder: Path | None = None) -> None:
         import comfy.utils
 
-        self._node_id, self._steps = node_id, steps
+        self._steps = steps
         self._bar = comfy.utils.ProgressBar(max(steps, 1), node_id=node_id)
+        self._live: LiveRun | None = None
+        if folder is not None:
+            about = {"node": node_id, "run": folder.name, "steps": steps}
+            self._live = LiveRun(about, read_past(folder), _send, _page)
 
     def poll(self) -> None:
         """Raises ComfyUI's own exception if the user interrupted."""
         import comfy.model_management
 
         comfy.model_management.throw_exception_if_processing_interrupted()
+        if self._live is not None:
+            self._live.poll()
 
     def phase(self, name: str, done: int, total: int) -> None:
-        """Moves the bar, unless it counts training steps."""
+        """Tells the phase, and moves the bar unless it counts training steps."""
         self.poll()
+        if self._live is not None:
+            self._live.phase(name, done, total)
         if not self._steps:
             self._bar.update_absolute(done, max(total, 1))
 
     def record(self, record: dict) -> None:
-        """Moves the bar and tells the page."""
-        from server import PromptServer
-
+        """Tells the page, then moves the bar: that raises if the user interrupted."""
+        if self._live is not None:
+            self._live.record(record)
         self._bar.update_absolute(int(record["step"]), max(self._steps, 1))
-        server = getattr(PromptServer, "instance", None)
-        if server is not None:
-            event = {"node": self._node_id, "record": plain_json(record)}
-            server.send_sync(STEP_EVENT, event, server.client_id)
+
+
+def _page() -> object:
+    """The connection of the page that queued what is running; None where there is no such page."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    return None if server is None else server.sockets.get(server.client_id)
+
+
+def _send(event: str, content: Mapping[str, Any]) -> None:
+    from server import PromptServer
+
+    server = PromptServer.instance
+    server.send_sync(event, plain_json(content), server.client_id)
 
 
 class TerminalProgress(Progress):

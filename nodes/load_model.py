@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .inputs import choice, text
 from .paths import list_models
 
 STARTER = "starter (bundled)"
+_MAX_HUB_ID = 96  # the hub's own limit
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w-]*(\.[\w-]+)*(/[A-Za-z0-9][\w-]*(\.[\w-]+)*)?", re.ASCII)
 
 
@@ -65,12 +67,14 @@ class GDPOLoadModel:
     @guarded
     def load(self, model: str, precision: str, device: str, hub_model: str) -> tuple[Policy]:
         """Load the model; see `gdpo.policy.load_policy`."""
+        host.make_room()
         policy = load_policy(
             _source(model, hub_model.strip()),
             precision=precision,
             device=host.choose_device(device),
             allow_download=host.allows_download(),
         )
+        host.make_room(policy.base)
         return (policy,)
 
 
@@ -80,7 +84,8 @@ def _source(model: str, hub_model: str) -> Path | str:
     chosen = hub_model or model
     if chosen in listed:
         return listed[chosen]
-    if not _HUB_ID.fullmatch(chosen) or Path(chosen).exists():
+    is_id = len(chosen) <= _MAX_HUB_ID and _HUB_ID.fullmatch(chosen)
+    if not is_id or os.path.exists(chosen):
         raise WorkflowError(
             f"hub_model is neither a folder below models/LLM nor a Hugging Face id: {shorten(chosen)}; "
             "write org/name, or put the folder below models/LLM"

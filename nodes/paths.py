@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def safe_name(name: str, what: str) -> str:
         problem = f"is longer than {MAX_NAME} characters or {MAX_NAME_BYTES} bytes"
     elif not _PLAIN.fullmatch(cleaned) or cleaned.endswith("."):
         problem = "is not a plain name"
-    elif _RESERVED.fullmatch(cleaned):
+    elif _RESERVED.fullmatch(unicodedata.normalize("NFKC", cleaned)):
         problem = "is a name that Windows reserves"
     if problem:
         raise WorkflowError(
@@ -68,12 +69,43 @@ def resolve_output(*names: str, what: str = "name") -> Path:
         WorkflowError: a name is not safe, or a symlink leads out of the output folder.
     """
     root = host.folders().output.resolve()
-    path = root.joinpath("gdpo", *(safe_name(name, what) for name in names)).resolve()
-    if not path.is_relative_to(root):
+    path = root.joinpath("gdpo", *(safe_name(name, what) for name in names))
+    if not _is_inside(path, root):
         raise WorkflowError(
             f"{what} {shorten(names[-1])} leads out of the output folder by a symlink"
         )
-    return path
+    return path.resolve()
+
+
+def check_tree(folder: Path, what: str) -> None:
+    """Refuse a folder that nodes write to, if it or anything in it leads out of the output folder.
+
+    Nobody makes such a symlink by a workflow, but a folder that was copied from elsewhere may hold one.
+
+    Raises:
+        WorkflowError: a symlink leads out; the message names it.
+    """
+    root = host.folders().output.resolve()
+    inside = (
+        Path(parent) / name
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    )
+    for path in itertools.chain([folder], inside):
+        if not _is_inside(path, root):
+            shown = shorten(str(path.relative_to(folder.parent)))
+            raise WorkflowError(
+                f"{what}: {shown} leads out of the output folder by a symlink; remove the link or "
+                "choose another name"
+            )
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether `path`, symlinks followed, is below the resolved `root`; a ring of symlinks is not."""
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
 
 
 def unused_name(name: str, is_taken: Callable[[str], bool]) -> str:
@@ -87,7 +119,7 @@ def list_models() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in host.folders().models:
         for folder in _walk(root):
-            if (folder / "config.json").is_file():
+            if os.path.isfile(folder / "config.json"):
                 found.setdefault(folder.relative_to(root).as_posix(), folder)
     return dict(sorted(found.items()))
 
@@ -97,21 +129,22 @@ def list_prompt_files() -> dict[str, Path]:
     root = host.folders().inputs
     inside = root.resolve()
     found: dict[str, Path] = {}
-    for folder in [root, *_walk(root)]:
+    for folder in [root, *_walk(root, inside=inside)]:
         for path in _entries(folder):
-            good = path.suffix.lower() in PROMPT_SUFFIXES and path.is_file()
-            if good and path.resolve().is_relative_to(inside):
+            good = path.suffix.lower() in PROMPT_SUFFIXES and os.path.isfile(path)
+            if good and _is_inside(path, inside):
                 found[path.relative_to(root).as_posix()] = path
     return dict(sorted(found.items()))
 
 
-def _walk(root: Path, depth: int = _MAX_DEPTH) -> Iterator[Path]:
-    """The folders below `root`; a model folder is not looked into."""
+def _walk(root: Path, depth: int = _MAX_DEPTH, inside: Path | None = None) -> Iterator[Path]:
+    """The folders below `root`, and if `inside` is given only those in it; a model folder is not looked into."""
     for path in _entries(root):
-        if path.is_dir():
+        # os.path says no where pathlib raises, e.g. in a folder that may be listed but not entered.
+        if os.path.isdir(path) and (inside is None or _is_inside(path, inside)):
             yield path
-            if depth > 1 and not (path / "config.json").is_file():
-                yield from _walk(path, depth - 1)
+            if depth > 1 and not os.path.isfile(path / "config.json"):
+                yield from _walk(path, depth - 1, inside)
 
 
 def _entries(folder: Path) -> list[Path]:

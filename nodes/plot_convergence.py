@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from ..gdpo.history import read_history
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..gdpo.errors import WorkflowError, shorten
+from ..gdpo.history import HISTORY_FILE, read_history
 from ..gdpo.plotting import plot_convergence
 from ..gdpo.trainer import TrainResult
 from . import host
 from .guard import guarded
-from .inputs import socket
+from .inputs import socket, text
+from .live import describe_run
+from .paths import check_tree, resolve_output
+
+logger = logging.getLogger(__name__)
 
 FIGURE = "convergence.png"
+MAX_RUNS = 4
+_LISTED = 8  # names of runs that a message offers
 
 
 class GDPOPlotConvergence:
@@ -17,7 +28,8 @@ class GDPOPlotConvergence:
 
     DESCRIPTION = (
         "Draws each reward with its confidence band, the weights, the conflicts between rewards, the length and the "
-        f"dispersion over the steps of a run, and saves the figure as {FIGURE} in the run's folder."
+        f"dispersion over the steps of a run, and saves the figure as {FIGURE} in the run's folder. Runs of earlier "
+        "days can be laid over it, or drawn alone, by their names."
     )
     CATEGORY = "GDPO/train"
     RETURN_TYPES = ("IMAGE",)
@@ -30,20 +42,64 @@ class GDPOPlotConvergence:
     def INPUT_TYPES(cls) -> dict:
         """The node's inputs, as ComfyUI asks for them."""
         return {
-            "required": {"run": socket("GDPO_RUN", "The run to draw (from GDPO Train).")},
+            "required": {},
             "optional": {
-                f"run_{number}": socket("GDPO_RUN", "One more run, laid over the first to compare.")
-                for number in range(2, 5)
+                "run": socket("GDPO_RUN", "The run to draw (from GDPO Train)."),
+                **{
+                    f"run_{number}": socket(
+                        "GDPO_RUN", "One more run, laid over the first to compare."
+                    )
+                    for number in range(2, MAX_RUNS + 1)
+                },
+                "saved_runs": text(
+                    "",
+                    "Names of saved runs below gdpo/ in the output folder, with commas between them: they are laid "
+                    f"over the linked ones, or drawn alone. {MAX_RUNS} runs at most.",
+                    hint="e.g. my-run, my-run-2",
+                ),
             },
         }
 
+    @classmethod
+    def IS_CHANGED(cls, saved_runs: str | None = None, **_: object) -> str:
+        """Changes with the saved runs, which may have grown since; must not fail."""
+        try:
+            files = [folder / HISTORY_FILE for folder in _saved_folders(saved_runs or "")]
+            return str([file.stat().st_mtime_ns for file in files])
+        except (WorkflowError, OSError) as error:
+            return str(error)  # the node itself says it
+
     @guarded
-    def plot(self, run: TrainResult, **others: TrainResult) -> dict:
+    def plot(self, saved_runs: str = "", **linked: TrainResult) -> dict:
         """Draw the runs; see `gdpo.plotting.plot_convergence`."""
         import torch
 
-        path = run.folder / FIGURE
-        runs = [run, *(others[name] for name in sorted(others))]
-        pixels = plot_convergence({one.folder.name: read_history(one.folder) for one in runs}, path)
+        folders = [linked[name].folder for name in sorted(linked)]
+        folders = list(dict.fromkeys([*folders, *_saved_folders(saved_runs)]))
+        if not folders:
+            raise WorkflowError("nothing to draw: link a run, or name a saved one in saved_runs")
+        for folder in folders:
+            check_tree(folder, "run")
+        path = folders[0] / FIGURE
+        pixels = plot_convergence({folder.name: read_history(folder) for folder in folders}, path)
         image = torch.from_numpy(pixels.copy()).float().div(255).unsqueeze(0)  # (1, H, W, 3)
-        return {"ui": {"images": [host.shown_image(path)]}, "result": (image,)}
+        shown = [host.plain_json(describe_run(folder)) for folder in folders]
+        return {
+            "ui": {"images": [host.shown_image(path)], "gdpo_runs": shown},
+            "result": (image,),
+        }
+
+
+def _saved_folders(names: str) -> Iterator[Path]:
+    """The folders of saved runs; a name that is none is refused together with names that are."""
+    for name in filter(None, (name.strip() for name in names.split(","))):
+        folder = resolve_output(name, what="saved_runs")
+        if not (folder / HISTORY_FILE).is_file():
+            raise WorkflowError(f"saved_runs: there is no run {shorten(name)}{_offer(folder.parent)}")
+        yield folder
+
+
+def _offer(root: Path) -> str:
+    """The newest runs in `root`, as the end of a message."""
+    files = sorted(root.glob(f"*/{HISTORY_FILE}"), key=lambda file: -file.stat().st_mtime)
+    return "; the newest are " + ", ".join(file.parent.name for file in files[:_LISTED]) if files else ""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
+from ..gdpo.errors import WorkflowError
 from ..gdpo.methods import Objective
 from ..gdpo.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
+from ..gdpo.runs import RUN_FILE, choose_folder, identify
 from ..gdpo.settings import TrainSettings
-from ..gdpo.trainer import TrainResult, train
+from ..gdpo.trainer import train
 from . import host
 from .guard import guarded
-from .inputs import socket, text, widget
-from .paths import name_verdict, resolve_output
+from .inputs import choice, socket, text, widget
+from .live import describe_run
+from .paths import check_tree, name_verdict, resolve_output
+
+logger = logging.getLogger(__name__)
+
+CONTINUE, FRESH = "continue", "fresh"
 
 
 class GDPOTrain:
@@ -20,7 +30,7 @@ class GDPOTrain:
     DESCRIPTION = (
         "Trains a LoRA adapter on the prompts so that the rewards rise together. The run is kept in the output "
         "folder under gdpo/<run_name>; an interrupted run goes on where it stopped if it is started again with "
-        "the same settings. The model at the input stays as it was."
+        "the same settings, and other settings begin a new run beside it. The model at the input stays as it was."
     )
     CATEGORY = "GDPO/train"
     RETURN_TYPES = ("GDPO_MODEL", "GDPO_RUN")
@@ -30,6 +40,7 @@ class GDPOTrain:
         "The training's record. Link it to Plot Convergence.",
     )
     FUNCTION = "train"
+    OUTPUT_NODE = True  # or the page gets no chart where the result comes from the cache
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
@@ -43,8 +54,8 @@ class GDPOTrain:
                 "rewards": socket("GDPO_REWARDS", "What to train for (from Combine Rewards)."),
                 "run_name": text(
                     "my-run",
-                    "Name of the run's folder below gdpo/ in the output folder. The same name with the same "
-                    "settings continues or re-uses that run; other settings need another name.",
+                    "Name of the run's folder below gdpo/ in the output folder. A name that is taken by a run with "
+                    "other settings gets a number: my-run-2, my-run-3, ...",
                 ),
             },
             "optional": {
@@ -53,6 +64,12 @@ class GDPOTrain:
                     "Prompts that are not trained on: every eval_every steps the rewards are measured on them.",
                 ),
                 **{option.name: widget(option) for option in describe(TrainSettings)},
+                "existing_run": choice(
+                    [CONTINUE, FRESH],
+                    f"{CONTINUE}: a run of this name with the same settings goes on where it stopped, or is re-used if "
+                    f"it is finished; only steps may differ. {FRESH}: always begin a new run under the next free name. "
+                    "No run is ever overwritten.",
+                ),
             },
             "hidden": {"unique_id": "UNIQUE_ID", "workflow": "PROMPT"},
         }
@@ -72,13 +89,24 @@ class GDPOTrain:
         heldout: tuple[Prompt, ...] = (),
         unique_id: str | None = None,
         workflow: dict | None = None,
+        existing_run: str = CONTINUE,
         **settings: object,
-    ) -> tuple[Policy, TrainResult]:
-        """Train, or continue the run of this name; see `gdpo.trainer.train`."""
+    ) -> dict:
+        """Train in the folder that `gdpo.runs.choose_folder` chooses; see `gdpo.trainer.train`."""
         chosen = TrainSettings(**settings)
-        folder = resolve_output(run_name, what="run_name")
-        host.free_memory()
-        with host.progress(unique_id, f"training {folder.name}", chosen.steps) as progress:
+        root = resolve_output(run_name, what="run_name").parent
+        identity = identify(model, prompts, heldout, rewards, chosen)
+        folder = choose_folder(root, run_name.strip(), identity, fresh=existing_run == FRESH)
+        kept = _kept(workflow)
+        told = _tell(folder, run_name.strip())
+        check_tree(folder, "run_name")
+        logger.info("%s", told)
+        host.make_room(model.base)
+        with (
+            host.releasing(),
+            host.progress(unique_id, f"training {folder.name}", chosen.steps, folder) as progress,
+        ):
+            host.show_text(unique_id, told)
             result = train(
                 model,
                 prompts,
@@ -87,6 +115,23 @@ class GDPOTrain:
                 folder,
                 heldout=heldout,
                 progress=progress,
-                workflow=host.plain_json(workflow),
+                workflow=kept,
             )
-        return result.policy, result
+        shown = host.plain_json(describe_run(folder, chosen.steps))
+        return {"ui": {"text": [told], "gdpo_runs": [shown]}, "result": (result.policy, result)}
+
+
+def _kept(workflow: dict | None) -> dict | None:
+    """The graph as it is kept in the run's folder."""
+    try:
+        return host.plain_json(workflow)
+    except RecursionError as error:
+        raise WorkflowError("the workflow is nested too deeply; load the original file") from error
+
+
+def _tell(folder: Path, run_name: str) -> str:
+    """Which folder the training uses, and why that one."""
+    if (folder / RUN_FILE).exists():
+        return f"continuing the run {folder.name} (same settings), in {folder}"
+    other = "" if folder.name == run_name else f"; {run_name} is left as it is"
+    return f"new run {folder.name}, in {folder}{other}"

@@ -147,5 +147,25 @@ def test_group_dpo_is_minus_the_gradient_of_the_pair_loss():
     torch.testing.assert_close(advantages.group_dpo(totals, ratios.detach(), beta), -expected)
 
 
+def test_an_unscored_reward_counts_as_its_groups_mean_in_sums():
+    from gdpo.methods import combine_rewards, direct_advantages
+    from gdpo.rewards import SCORERS
+    from gdpo.rewards.base import Reward
+
+    # r_1 = (1, 3, -), r_2 = (0, 0, 0): centred sums (-1, 1, 0); std of (-1, 1, 0) is 1
+    rewards = torch.tensor([[[1.0, 3.0, NAN]], [[0.0, 0.0, 0.0]]], dtype=torch.float64)
+    halves = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    parts = advantages.summed_then_normalised(rewards, halves)
+    torch.testing.assert_close(
+        parts[0, 0] * (0.5 + 1e-4), torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64)
+    )
+    # For group_dpo the unscored completion beats the first, loses to the second: three pairs in all.
+    two = [Reward(name, SCORERS["Conciseness"]()) for name in ("a", "b")]
+    found = direct_advantages(
+        combine_rewards(two, method="group_dpo"), rewards, torch.zeros(1, 3).double()
+    )
+    torch.testing.assert_close(found, 0.1 * torch.tensor([[-1.0, 1.0, 0.0]]).double() / 3)
+
+
 def test_group_dpo_without_any_pair_is_zero():
     assert not advantages.group_dpo(torch.ones(2, 3), torch.randn(2, 3), 0.1).any()

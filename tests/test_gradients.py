@@ -95,6 +95,32 @@ def test_inner_products_and_combination_follow_from_the_buffers(training):
         )
 
 
+def test_layers_with_further_dimensions_count_and_flattened_ones_are_refused():
+    """Some models give their linears (n, 1, T, d); routed experts run all completions' tokens together."""
+    from gdpo.errors import TrainingError
+
+    class Holder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = torch.nn.ModuleDict({
+                "lora_A": torch.nn.ModuleDict({"default": torch.nn.Linear(5, 3, bias=False)})
+            })
+
+        @property
+        def linear(self):
+            return self.q["lora_A"]["default"]
+
+    model, inputs = Holder(), torch.randn(4, 1, 6, 5)
+    expected = torch.autograd.grad(model.linear(inputs).square().sum(), model.linear.weight)[0]
+    gradients = RewardGradients(model, torch.ones(1, 4))
+    with gradients.recording():
+        gradients.backward(model.linear(inputs).square().sum((1, 2, 3)), torch.arange(4))
+        torch.testing.assert_close(gradients.buffers[0][0], expected, rtol=1e-5, atol=1e-4)
+        flat = model.linear(inputs.flatten(0, 2)).square().sum()
+        with pytest.raises(TrainingError, match=r"shape \(24, 5\) for 4 completions"):
+            gradients.backward(flat[None], torch.arange(4))
+
+
 def test_the_model_is_as_before_after_recording(training):
     model, rollouts = training
     rows = torch.arange(8)

@@ -65,6 +65,41 @@ def test_the_reward_that_lags_gains_weight():
     assert direction.weights[1] > 2 * direction.weights[0]
 
 
+def test_a_reward_with_preference_zero_is_only_watched():
+    for weighting in ("directed", "upgrad", "mgda"):
+        watched = combine_rewards(rewards(1.0, 1.0, 0.0), weighting=weighting)
+        alone = combine_rewards(rewards(1.0, 1.0), weighting=weighting)
+        directors = Director(watched), Director(alone)
+        generator = torch.Generator().manual_seed(4)
+        for _ in range(8):
+            scores = torch.rand(3, 4, 4, generator=generator, dtype=F64)
+            gradients = torch.randn(16, 50, generator=generator, dtype=F64)
+            three = observe_and_decide(directors[0], scores, gradients)
+            two = observe_and_decide(directors[1], scores[:2], gradients)
+        assert three.weights[2] == 0
+        torch.testing.assert_close(three.weights[:2], two.weights, rtol=1e-6, atol=1e-9)
+        assert three.dispersion == pytest.approx(two.dispersion)
+
+
+def test_a_reward_that_scores_for_the_first_time_later_starts_there():
+    director = Director(combine_rewards(rewards(1.0, 1.0)))  # targets 0.9
+    generator = torch.Generator().manual_seed(5)
+    for step in range(40):
+        scores = 0.2 * torch.rand(2, 4, 4, generator=generator, dtype=F64)
+        scores[1] = torch.nan if step < 5 else scores[1] + (0.4 if step == 5 else 0.8)
+        found = observe_and_decide(
+            director, scores, torch.randn(16, 50, generator=generator, dtype=F64)
+        )
+    assert found.deficits[1] < 0.1 < found.deficits[0]
+
+
+def test_a_state_of_another_version_is_refused():
+    from gdpo.errors import TrainingError
+
+    with pytest.raises(TrainingError, match="start a new run"):
+        Director(combine_rewards(rewards(1.0))).restore({"_steps": 3, "objective": None})
+
+
 def test_a_director_goes_on_from_its_state_exactly():
     original = [direction for _, direction in steps("gdpo", 9)]
     director = None

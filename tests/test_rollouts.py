@@ -194,6 +194,13 @@ def test_a_completion_ends_at_a_stop_token_and_the_mask_covers_it(tiny_policy, m
         assert completion.text == text.strip()
 
 
+def test_a_model_that_computes_nan_is_refused(tiny_policy):
+    base = tiny_policy.base
+    base.model.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(PolicyError, match="not finite"):
+        sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=4, seed=0)
+
+
 def test_poll_can_stop_the_sampling_between_tokens(tiny_policy):
     calls = []
 

@@ -202,7 +202,7 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw_8bit"])
 def test_more_steps_continue_a_finished_run(tiny_policy, tmp_path, optimizer):
     settings = replace(SETTINGS, optimizer=optimizer, eval_every=2)
     for steps in (2, 4):
@@ -211,11 +211,24 @@ def test_more_steps_continue_a_finished_run(tiny_policy, tmp_path, optimizer):
     assert_same_run(tmp_path / "twice", tmp_path / "once")
 
 
+def away_from_base(policy):
+    """The policy with a random adapter, so that both LoRA matrices have gradients."""
+    from gdpo.policy import Policy, read_adapter, trainable
+
+    with trainable(policy, rank=4, alpha=8, seed=0) as model:
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+        return Policy(policy.base, read_adapter(model))
+
+
 def test_micro_batches_and_checkpointing_do_not_change_the_first_step(tiny_policy, tmp_path):
     norms = []
     for number, change in enumerate(({}, {"micro_batch": 3}, {"gradient_checkpointing": True})):
         folder = tmp_path / str(number)
-        train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=1, **change), folder)
+        changed = replace(SETTINGS, steps=1, **change)
+        train(away_from_base(tiny_policy), PROMPTS, objective(), changed, folder)
         norms.append(read_history(folder)[-1]["grad_norm"])
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     assert norms[2] == pytest.approx(norms[0], rel=1e-4)
@@ -224,7 +237,6 @@ def test_micro_batches_and_checkpointing_do_not_change_the_first_step(tiny_polic
 def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
     """The gradient that reaches the optimiser is autograd's of the pair loss on the same completions."""
     from gdpo import trainer
-    from gdpo.advantages import group_dpo
     from gdpo.logprobs import score_tokens
     from gdpo.rewards.base import score_rewards
 
@@ -237,12 +249,14 @@ def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
         rewards = score_rewards(objective().rewards, rows, rollouts.completions, poll)
         totals = rewards.mean(0).view(2, 4)
         policy = score_tokens(model, rollouts, torch.arange(8), 1.0).logprobs.sum(1)
-        u = 0.1 * (policy - policy.detach()).view(2, 4)  # at the first step the policy is the base
+        with torch.no_grad(), model.disable_adapter():
+            base = score_tokens(model, rollouts, torch.arange(8), 1.0).logprobs.sum(1)
+        u = 0.1 * (policy - base).view(2, 4)
+        assert u.abs().max() > 0.01  # the policy is not the base, so the ratios matter
         beats = totals[:, :, None] > totals[:, None, :]
         differences = u[:, :, None] - u[:, None, :]
         loss = -torch.nn.functional.logsigmoid(differences)[beats].mean()
         seen["expected"] = torch.autograd.grad(loss, parameters)
-        assert group_dpo(totals, torch.zeros(2, 4), 0.1).any()
         return original(model, rollouts, coefficients, settings, poll)
 
     def remember(*arguments):
@@ -257,12 +271,128 @@ def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "differentiate", spy)
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     settings = replace(SETTINGS, steps=1, optimizer="sgd", max_grad_norm=1e6)
-    train(tiny_policy, PROMPTS, objective("group_dpo"), settings, tmp_path / "run")
+    train(away_from_base(tiny_policy), PROMPTS, objective("group_dpo"), settings, tmp_path / "run")
     assert any(g.abs().max() > 1e-6 for g in seen["expected"])
     for found, expected in zip(seen["found"], seen["expected"], strict=True):
         torch.testing.assert_close(
             found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()) + 1e-9
         )
+
+
+def test_kl_pull_is_the_gradient_of_the_divergence(tiny_policy, tmp_path):
+    """At 1-token completions the divergence is a sum over the vocabulary, whose gradient autograd knows.
+
+    With many samples the update's pull, -coefficient times the score-function estimate, approaches it.
+    """
+    from gdpo.logprobs import score_tokens
+    from gdpo.policy import trainable
+    from gdpo.rollouts import sample
+    from gdpo.update import differentiate, log_ratios
+
+    settings = replace(SETTINGS, max_new_tokens=1, micro_batch=4096, kl_coeff=1.0)
+    with trainable(tiny_policy, rank=2, alpha=4, seed=0) as model:
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+        rollouts = sample(
+            model,
+            tiny_policy.base.tokenizer,
+            PROMPTS[:1],
+            group_size=4000,
+            max_new_tokens=1,
+            seed=0,
+        )
+        ratios = log_ratios(model, rollouts, settings, 1).sum(1)
+        pull = -(ratios - ratios.mean())
+        found = differentiate(
+            model, rollouts, pull[None].double(), settings, lambda: None
+        ).gradients
+
+        ids, mask = rollouts.prompt_ids[:1], rollouts.prompt_mask[:1]
+        policy = model(ids, attention_mask=mask).logits[0, -1].log_softmax(-1)
+        with torch.no_grad(), model.disable_adapter():
+            base = model(ids, attention_mask=mask).logits[0, -1].log_softmax(-1)
+        divergence = (policy.exp() * (policy - base)).sum()
+        exact = torch.autograd.grad(-divergence, [p for p in model.parameters() if p.requires_grad])
+        assert float(divergence.detach()) > 0.05
+        assert score_tokens(model, rollouts, torch.arange(2), 1.0).logprobs.shape == (2, 1)
+    ours = torch.cat([buffer[0].flatten() for buffer in found.buffers])
+    theirs = torch.cat([g.flatten() for g in exact])
+    assert float(torch.nn.functional.cosine_similarity(ours, theirs, dim=0)) > 0.97
+    assert float(ours.norm() / theirs.norm()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_kl_coefficient_keeps_the_policy_near_its_base(tiny_policy, tmp_path):
+    ends = []
+    for coefficient in (0.0, 1.0):
+        folder = tmp_path / str(coefficient)
+        settings = replace(SETTINGS, steps=25, group_size=8, kl_coeff=coefficient, eval_every=50)
+        train(tiny_policy, PROMPTS, objective(), settings, folder)
+        ends.append(sum(r["kl"] for r in read_history(folder)[-5:]))
+    assert ends[1] < 0.5 * ends[0]
+
+
+def test_an_interrupt_inside_the_optimisers_step_goes_on_from_the_checkpoint_before(
+    tiny_policy, tmp_path, reference, monkeypatch
+):
+    calls = []
+    original = torch.optim.AdamW.step
+
+    def step(optimizer, *arguments):
+        calls.append(1)
+        result = original(optimizer, *arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt  # the parameters are those of step 4, nothing else is
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", heldout=PROMPTS[:3]
+            )
+    train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", heldout=PROMPTS[:3])
+    assert_same_run(tmp_path / "run", reference)
+
+
+def test_a_sampler_that_disagrees_with_the_update_is_noticed(tiny_policy, tmp_path, monkeypatch):
+    from gdpo import trainer
+
+    original = trainer.sample
+
+    def wrong(*arguments, **options):
+        found = original(*arguments, **options)
+        return replace(found, logprobs=found.logprobs - 0.5 * found.completion_mask)
+
+    monkeypatch.setattr(trainer, "sample", wrong)
+    with pytest.raises(TrainingError, match=r"disagree .* by 0\.5 nats"):
+        train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
+
+
+def test_every_prompt_is_drawn_once_in_each_epoch_in_a_new_order():
+    from gdpo.schedule import draw, learning_rate
+
+    drawn = [p.text for step in range(1, 11) for p in draw(PROMPTS, 2, step, seed=3)]
+    names = sorted(p.text for p in PROMPTS)
+    chunks = [drawn[i : i + 5] for i in range(0, 20, 5)]
+    assert all(sorted(chunk) == names for chunk in chunks)
+    assert len({tuple(chunk) for chunk in chunks}) > 1
+    assert [learning_rate(1.0, step, 4) for step in (1, 2, 4, 9)] == [0.25, 0.5, 1.0, 1.0]
+    assert learning_rate(1.0, 1, 0) == 1.0
+
+
+def test_kl_estimate_by_hand():
+    """Two tokens with d = log pi - log base = 0 and ln 2: (0 + (1/2 - 1 + ln 2)) / 2."""
+    import math
+
+    from gdpo.metrics import kl_estimate
+    from gdpo.rollouts import Rollouts
+
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    rollouts = Rollouts(mask, mask, mask, mask, mask.float(), ())
+    ratios = torch.tensor([[0.0, math.log(2), 9.0], [math.nan] * 3])
+    assert kl_estimate(ratios, rollouts) == pytest.approx((math.log(2) - 0.5) / 2)
 
 
 def test_stops_when_every_reward_has_held_its_target(tiny_policy, tmp_path):

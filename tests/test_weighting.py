@@ -77,7 +77,7 @@ def test_projected_leaders_harm_no_laggard_and_laggards_are_untouched(count, see
     scale = float(matrix.diagonal().max())
     for k in range(count):
         for other in range(count):
-            if deficit[other] > deficit[k]:
+            if deficit[other] > deficit[k] + weighting._LEAD:
                 assert float(rows[k] @ matrix[:, other]) >= -1e-8 * scale
             elif other != k:
                 assert rows[k, other] == 0  # nobody yields to a reward that is further ahead
@@ -96,6 +96,40 @@ def test_projection_is_torchjds_dual_cone_projection_where_all_others_lag():
     torch.testing.assert_close(
         rows[0] @ matrix @ rows[0], projected @ matrix @ projected, rtol=1e-3, atol=1e-6
     )
+
+
+def test_rules_that_draw_at_random_repeat_themselves_and_leave_the_hosts_generator_alone():
+    matrix, u, deficit = (
+        random_gramian(5, 2),
+        torch.full((5,), 0.2, dtype=F64),
+        torch.ones(5, dtype=F64),
+    )
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(weighting.weigh("pcgrad", matrix, u, deficit))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*found)
+
+
+def test_a_lead_within_the_noise_makes_nobody_yield():
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
+    rows = weighting.project_leaders(matrix, vector(1.0, 0.96))
+    torch.testing.assert_close(rows, torch.eye(2, dtype=F64))
+
+
+def test_projections_raise_a_weight_to_four_preferences_at_most():
+    # g_1 is ten times as long and opposed: T_1 = (10, 1); p = (0.5 * 0.55, 0.5 * 0.35), p_1 * 10 = 1.75
+    matrix = torch.tensor([[1.0, -10.0], [-10.0, 100.5]], dtype=F64)
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(0.5, 0.3))
+    torch.testing.assert_close(found, vector(4 * 0.275, 0.175))
+
+
+def test_by_deficit_ignores_the_gradients():
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
+    found = weighting.weigh("by_deficit", matrix, vector(0.5, 0.5), vector(1.0, 0.0))
+    torch.testing.assert_close(found, vector(0.525, 0.025))
 
 
 # PCGrad is left out: it projects in a random order.
@@ -139,6 +173,16 @@ def test_spread_blends_just_far_enough():
     assert dispersion(found, matrix) == pytest.approx(0.9, abs=1e-4)
     assert found[0] > found[1]
     assert float(found.sum()) == pytest.approx(1.1)
+
+
+def test_spread_finds_a_floor_that_is_reached_in_the_middle_of_the_way_only():
+    # Contributions a_k |g_k| go from (1, 0.1) through equal ones to (0.1, 1): dispersion is 1 in the middle.
+    matrix, weights = torch.diag(vector(1.0, 100.0)), vector(1.0, 0.01)
+    even = vector(0.1, 10.0)  # preference / norm = (0.1, 1.0)
+    assert dispersion(weights, matrix) < 0.6
+    found = weighting.spread(weights, matrix, even, 0.9)
+    assert dispersion(found, matrix) == pytest.approx(0.9, abs=1e-3)
+    assert found[0] > 10 * found[1]  # the first such point, not the last
 
 
 def test_spread_changes_nothing_above_the_floor_or_where_it_cannot_be_reached():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..policy import Policy, attached, encode_prompt, render_prompt
+from ..polling import polled
 from ..prompts import Prompt
 from ..rewards.base import Completion
 from ..rollouts import sample
@@ -97,8 +98,8 @@ def gather(policy: Policy, prompts: Sequence[Prompt], poll: Callable[[], None]) 
 def reference_logits(model: Any, material: Material, poll: Callable[[], None]) -> list[Tensor]:
     """The trained model's logits at each position of each sequence, `(positions, V)` float32."""
     logits = []
-    for sequence in material.sequences:
-        poll()
-        ids = torch.tensor([sequence], device=model.device)
-        logits.append(model(input_ids=ids, use_cache=False).logits[0].float().cpu())
+    with polled(model, poll):
+        for sequence in material.sequences:
+            ids = torch.tensor([sequence], device=model.device)
+            logits.append(model(input_ids=ids, use_cache=False).logits[0].float().cpu())
     return logits
