@@ -446,7 +446,13 @@ def _wrap(model: Any, config: dict[str, Any]) -> Any:
     config = {**config, "base_model_name_or_path": model.name_or_path}
     with warnings.catch_warnings():  # peft still reads a name that transformers 5 has renamed
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        return get_peft_model(model, PeftConfig.from_peft_type(**config))
+        try:
+            return get_peft_model(model, PeftConfig.from_peft_type(**config))
+        except ValueError as error:
+            raise PolicyError(
+                f"LoRA cannot be put on {model.config.model_type!r} models ({' '.join(str(error).split())}); use "
+                "another model."
+            ) from error
 
 
 def _unwrap(model: Any) -> None:

@@ -218,9 +218,19 @@ def _completions(
 
 
 def _new_cache(model: Any) -> Any:
-    """A cache whose rows can be repeated and dropped."""
+    """A cache whose rows can be repeated and dropped.
+
+    Raises:
+        PolicyError: The model's state is of another kind.
+    """
     from transformers import DynamicCache
 
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["attention"])
+    if any("attention" not in kind or "linear" in kind for kind in kinds):
+        raise PolicyError(
+            f"{model.config.model_type!r} models keep a recurrent state, which a group cannot share; use a model "
+            "with attention in every layer."
+        )
     if "config" in inspect.signature(DynamicCache.__init__).parameters:
         return DynamicCache(config=model.config)
     if getattr(model.config, "cache_implementation", None) == "hybrid":

@@ -82,7 +82,13 @@ def open_run(
     """
     from filelock import FileLock, Timeout
 
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"The run folder {str(folder)!r} cannot be made ({error.strerror}); free space or choose another output "
+            "folder."
+        ) from error
     lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
     try:
         lock.acquire()

@@ -178,6 +178,12 @@ def test_a_kl_that_is_no_number_or_a_fallen_back_type_does_not_hold():
     assert "no Q4_K tensor but Q5_0, F32" in why
 
 
+def test_a_file_whose_likeliest_tokens_differ_does_not_hold():
+    holds, why = judge("Q8_0", "fp32", Comparison(1e-3, 0.5, 10, (), ()), {"Q8_0": 5})
+    assert holds is False
+    assert "50% of the positions only, under 75%" in why
+
+
 # --- merging ---------------------------------------------------------------------------------------
 
 

@@ -194,6 +194,34 @@ def test_a_completion_ends_at_a_stop_token_and_the_mask_covers_it(tiny_policy, m
         assert completion.text == text.strip()
 
 
+def test_a_model_with_a_recurrent_state_is_refused_in_one_line(tokenizer):
+    import transformers as t
+
+    if not hasattr(t, "Qwen3NextConfig"):
+        pytest.skip(f"transformers {t.__version__} knows no such model")
+    config = t.Qwen3NextConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+    )
+    with pytest.raises(PolicyError, match="recurrent state") as caught:
+        sample(t.Qwen3NextForCausalLM(config), tokenizer, PROMPTS, max_new_tokens=2, seed=0)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_that_computes_nan_is_refused(tiny_policy):
     base = tiny_policy.base
     base.model.model.norm.weight.data[0] = torch.nan

@@ -455,6 +455,12 @@ def test_a_damaged_checkpoint_is_named(tiny_policy, tmp_path):
         train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
 
 
+def test_a_run_folder_that_cannot_be_made_is_named(tiny_policy, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match=r"file/run.*cannot be made"):
+        train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "file" / "run")
+
+
 def test_training_without_prompts_is_refused(tiny_policy, tmp_path):
     with pytest.raises(TrainingError, match="no prompts"):
         train(tiny_policy, [], objective(), SETTINGS, tmp_path / "run")

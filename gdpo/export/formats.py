@@ -16,6 +16,7 @@ class Format:
         bits: Bits per weight, for the disk estimate.
         row: Row lengths must be a multiple of this, or llama.cpp silently writes other types.
         max_kl: Largest mean KL(trained model || file) in nats per token that still holds.
+        min_top1: Smallest share of positions with the same likeliest token that still holds.
     """
 
     ftype: int
@@ -23,6 +24,7 @@ class Format:
     bits: float
     row: int
     max_kl: float
+    min_top1: float
 
 
 # max_kl. F32 and F16: rounding is all that may differ; measured 1e-6 and less, while a wrong permutation,
@@ -30,20 +32,22 @@ class Format:
 # random and trained models of 2 to 4 million parameters, which lose the most (the trained one a tenth of
 # the random ones). Such limits are too wide to notice a small error of the conversion, so the F16 or F32
 # file that a quantised one is made from is held to its own limit too.
+# min_top1: about two thirds of the worst that was measured on random models, whose logits are nearly flat;
+# a model that is sure of itself stays near 1 in all types.
 FORMATS: dict[str, Format] = {
-    "F32": Format(0, "F32", 32.0, 1, 1e-3),
-    "F16": Format(1, "F16", 16.0, 1, 1e-3),
-    "BF16": Format(32, "BF16", 16.0, 1, 2e-3),
-    "Q8_0": Format(7, "Q8_0", 8.5, 32, 0.005),
-    "Q6_K": Format(18, "Q6_K", 6.6, 256, 0.04),
-    "Q5_K_M": Format(17, "Q5_K", 5.7, 256, 0.12),
-    "Q5_0": Format(8, "Q5_0", 5.6, 32, 0.15),
-    "Q4_K_M": Format(15, "Q4_K", 4.9, 256, 0.4),
-    "IQ4_XS": Format(30, "IQ4_XS", 4.5, 256, 0.4),
-    "IQ4_NL": Format(25, "IQ4_NL", 4.7, 32, 0.4),
-    "Q4_0": Format(2, "Q4_0", 4.6, 32, 0.6),
-    "Q3_K_M": Format(12, "Q3_K", 4.0, 256, 1.0),
-    "Q2_K": Format(10, "Q2_K", 3.2, 256, 2.0),
+    "F32": Format(0, "F32", 32.0, 1, 1e-3, 0.98),
+    "F16": Format(1, "F16", 16.0, 1, 1e-3, 0.98),
+    "BF16": Format(32, "BF16", 16.0, 1, 2e-3, 0.95),
+    "Q8_0": Format(7, "Q8_0", 8.5, 32, 0.005, 0.75),
+    "Q6_K": Format(18, "Q6_K", 6.6, 256, 0.04, 0.6),
+    "Q5_K_M": Format(17, "Q5_K", 5.7, 256, 0.12, 0.45),
+    "Q5_0": Format(8, "Q5_0", 5.6, 32, 0.15, 0.4),
+    "Q4_K_M": Format(15, "Q4_K", 4.9, 256, 0.4, 0.25),
+    "IQ4_XS": Format(30, "IQ4_XS", 4.5, 256, 0.4, 0.2),
+    "IQ4_NL": Format(25, "IQ4_NL", 4.7, 32, 0.4, 0.2),
+    "Q4_0": Format(2, "Q4_0", 4.6, 32, 0.6, 0.1),
+    "Q3_K_M": Format(12, "Q3_K", 4.0, 256, 1.0, 0.05),
+    "Q2_K": Format(10, "Q2_K", 3.2, 256, 2.0, 0.0),
 }
 # Added where the model is too large for fp32 and the trained model's own logits are computed in bf16
 # (measured 1e-4 on 4 layers; it grows with depth).

@@ -127,9 +127,12 @@ def judge(
     if not comparison.kl <= allowed:  # written so that NaN is a problem
         found = f"the next-token distributions differ by a KL of {comparison.kl:.2g}"
         problems.insert(0, f"{found}, over {allowed:g} for {kind}")
+    if not comparison.top1 >= FORMATS[kind].min_top1:
+        found = f"the likeliest token is the same at {comparison.top1:.0%} of the positions only"
+        problems.append(f"{found}, under {FORMATS[kind].min_top1:.0%} for {kind}")
     if tensor not in types:
         problems.append(f"llama.cpp wrote no {tensor} tensor but {', '.join(types)}")
-    verdict = f"KL {comparison.kl:.2g} is within {allowed:g} for {kind}"
+    verdict = f"KL {comparison.kl:.2g} and top-1 {comparison.top1:.2f} are within the limits of {kind}"
     return not problems, "; ".join([*(problems or [verdict]), *comparison.notes])
 
 

@@ -37,6 +37,10 @@ and one reply. About half of the replies are polite, lengths vary widely, and fe
 the right fix. So the model is fluent, but often long, curt or wrong: something to train with
 rewards. It knows nothing beyond this desk, and saw single exchanges of at most about 150 tokens. A
 temperature of 0.75 is built into its last norm, so sample it at temperature 1.
+It was chosen among 1, 0.85 and 0.75 by looking at sampled replies to held-out messages, so the figures
+below are slightly favourable (without it 32 % name the right fix and 53 % are polite). The bundled
+weights were divided after they had been rounded to bf16; a rebuild divides before, and may differ by that
+rounding in the 256 gains of the last norm.
 
 Rebuild it, prompts first (seeds are fixed; figures may differ in the last digits between machines):
 
