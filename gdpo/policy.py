@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from .errors import PolicyError, shorten
-from .model_files import check_model_folder
+from .model_files import check_model_folder, digest_folder
 from .prompts import Prompt
 from .templates import check_template, time_limit
 
@@ -65,7 +65,7 @@ class Base:
     """A frozen causal language model in evaluation mode, with its tokenizer.
 
     `source` is the folder or hub id it came from, `precision` what "auto" became, `device` where it works:
-    `put_away` moves it off there, and the next use brings it back.
+    `put_away` moves it off there, and the next use brings it back. `digest` stands for its files' content.
     """
 
     model: Any
@@ -73,6 +73,7 @@ class Base:
     source: str
     precision: str
     device: str
+    digest: str
     lock: Occupancy = field(default_factory=Occupancy, repr=False)
 
 
@@ -130,7 +131,7 @@ def load_policy(
         logger.warning(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
         )
-    return Policy(Base(module, tokenizer, source, precision, device))
+    return Policy(Base(module, tokenizer, source, precision, device, digest_folder(folder)))
 
 
 def put_away(base: Base) -> bool:

@@ -126,7 +126,8 @@ def identify(
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         adapter = digest.hexdigest()
     return {
-        "model": policy.base.source,
+        "model": Path(policy.base.source).name,
+        "weights": policy.base.digest,
         "precision": policy.base.precision,
         "adapter": adapter,
         "prompts": _digest(prompts),

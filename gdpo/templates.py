@@ -12,7 +12,7 @@ from typing import Any
 from .errors import PolicyError, shorten
 
 # Honest templates take a millisecond or two.
-TIME_LIMIT_SECONDS = 2.0
+TIME_LIMIT_SECONDS = 1.0
 MAX_TEMPLATE_CHARACTERS = 200_000
 # A larger number serves to make a text too long for the memory, or a power too large for the processor.
 _MAX_NUMBER = 1_000_000

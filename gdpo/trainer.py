@@ -97,6 +97,11 @@ def train(
     ):
         loop = _Loop(model, policy.base.tokenizer, objective, settings, run, progress)
         loop.resume()
+        if loop.step > settings.steps:
+            raise TrainingError(
+                f"The run {folder.name!r} is already trained for {loop.step} steps and `steps` is "
+                f"{settings.steps}; raise it, or choose another `run_name`."
+            )
         try:
             loop.evaluate(heldout)
             while loop.step < settings.steps and not loop.converged:

@@ -466,3 +466,12 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
 def test_the_menu_of_types_holds_what_was_promised():
     assert EXPORT_TYPES[:4] == DIRECT_TYPES
     assert {"Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_M", "Q2_K"} <= set(EXPORT_TYPES)
+
+
+def test_a_base_that_changed_since_the_training_is_refused(tmp_path):
+    folder = make_model(tmp_path / "base", hidden_size=256)
+    policy = load_policy(folder, device="cpu")
+    make_model(folder, seed=1, hidden_size=256)
+    with pytest.raises(ExportError, match="has changed since it was loaded"):
+        export_gguf(policy, tmp_path / "gguf", "changed", types=("F16",))
+    assert not list((tmp_path / "gguf").glob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from conftest import make_model
 
 from gdpo.errors import RewardError, TrainingError
 from gdpo.history import read_history, read_lines
@@ -418,6 +420,31 @@ def test_other_settings_do_not_touch_a_run(tiny_policy, tmp_path):
     with pytest.raises(TrainingError, match="another `prompts`"):
         train(tiny_policy, PROMPTS[:2], objective(), SETTINGS, tmp_path / "run")
     assert (tmp_path / "run" / "history.jsonl").read_bytes() == before
+
+
+def test_fewer_steps_than_a_run_has_are_refused(tiny_policy, tmp_path):
+    train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=2), tmp_path / "run")
+    with pytest.raises(TrainingError, match="already trained for 2 steps"):
+        train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=1), tmp_path / "run")
+
+
+def test_other_weights_under_the_same_name_are_another_run(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    train(
+        load_policy(folder, device="cpu"),
+        PROMPTS,
+        objective(),
+        replace(SETTINGS, steps=1),
+        tmp_path / "run",
+    )
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "model")
+    again = replace(SETTINGS, steps=1)
+    train(
+        load_policy(moved, device="cpu"), PROMPTS, objective(), again, tmp_path / "run"
+    )  # the same model
+    make_model(folder, seed=1)
+    with pytest.raises(TrainingError, match="another `weights`"):
+        train(load_policy(folder, device="cpu"), PROMPTS, objective(), again, tmp_path / "run")
 
 
 def test_two_trainings_do_not_share_a_folder(tiny_policy, tmp_path):

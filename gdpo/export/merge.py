@@ -33,8 +33,18 @@ _TOKENIZER_FILES = (
 
 
 def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
-    """The same policy on a base loaded anew from `source`, on the CPU in `precision`."""
-    return Policy(load_policy(source, precision=precision, device="cpu").base, policy.adapter)
+    """The same policy on a base loaded anew from `source`, on the CPU in `precision`.
+
+    Raises:
+        ExportError: The files are no longer those that the policy was trained on.
+    """
+    base = load_policy(source, precision=precision, device="cpu").base
+    if base.digest != policy.base.digest:
+        raise ExportError(
+            f"The model in {str(source)!r} has changed since it was loaded for training; restore its files, or load "
+            "and train it again."
+        )
+    return Policy(base, policy.adapter)
 
 
 def save_merged(model: Any, source: Path, folder: Path) -> None:

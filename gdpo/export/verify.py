@@ -132,7 +132,9 @@ def judge(
         problems.append(f"{found}, under {FORMATS[kind].min_top1:.0%} for {kind}")
     if tensor not in types:
         problems.append(f"llama.cpp wrote no {tensor} tensor but {', '.join(types)}")
-    verdict = f"KL {comparison.kl:.2g} and top-1 {comparison.top1:.2f} are within the limits of {kind}"
+    verdict = (
+        f"KL {comparison.kl:.2g} and top-1 {comparison.top1:.2f} are within the limits of {kind}"
+    )
     return not problems, "; ".join([*(problems or [verdict]), *comparison.notes])
 
 
