@@ -1,0 +1,277 @@
+// @ts-check
+// What the live chart shows, computed from a run's records: no page and no drawing here.
+// Not a .js file, because the page imports all of those as extensions.
+
+/** @typedef {Record<string, any>} StepRecord one step of a run, as `nodes/live.py` shortens it */
+/** @typedef {{step?: number, prompt?: string, completion?: string, rewards?: Record<string, unknown>}} Sample */
+/**
+ * @typedef {object} Run one run as the chart knows it
+ * @property {string} name
+ * @property {number} steps asked for
+ * @property {StepRecord[]} records in order of their steps
+ * @property {string[]} findings what looks wrong, in words
+ * @property {Sample | null} sample
+ * @property {string} phase what is being done; empty once nothing is
+ * @property {boolean} ended whether it has ended, in whatever way
+ */
+
+/** More are of no use on a few hundred pixels. */
+export const MAX_RECORDS = 2000;
+
+/** The figure's colours and markers, see `gdpo/plot_data.py`. */
+export const COLOURS = [
+  ..."#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #332288".split(" "),
+  ..."#882255 #44AA99 #999933 #CC6677 #117733 #88CCEE #AA4499 #DDCC77".split(" "),
+];
+export const MARKERS = "osD^vP*Xp<>hd8H.";
+/** Dashes of the first, second, third and fourth run. */
+export const DASHES = ["", "6 3", "1.5 2.5", "7 2.5 1.5 2.5"];
+
+/** @returns {Run} */
+export function emptyRun() {
+  return { name: "", steps: 0, records: [], findings: [], sample: null, phase: "", ended: false };
+}
+
+/**
+ * The number, or null for anything else: records come from files too.
+ *
+ * @param {unknown} value
+ * @returns {number | null}
+ */
+export function finite(value) {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+/**
+ * Records with one more. A run that goes on makes steps again, so what came after is dropped; an evaluation
+ * joins the step after which it was made.
+ *
+ * @param {StepRecord[]} records
+ * @param {StepRecord} record
+ * @returns {StepRecord[]}
+ */
+export function withRecord(records, record) {
+  const step = finite(record?.step);
+  if (step === null) return records;
+  const before = records.filter((one) => one.step < step);
+  const same = records.find((one) => one.step === step);
+  const merged = record.rewards || !same ? record : { ...same, ...record };
+  return [...before, merged].slice(-MAX_RECORDS);
+}
+
+/**
+ * A run after a message about it, see `LiveRun` in `nodes/live.py`.
+ *
+ * @param {Run} run
+ * @param {any} message
+ * @returns {Run}
+ */
+export function told(run, message) {
+  const fresh = Array.isArray(message.past) || message.run !== run.name;
+  let records = fresh ? asRecords(message.past) : run.records;
+  if (message.record) records = withRecord(records, message.record);
+  const done = finite(message.done) ?? 0;
+  const total = finite(message.total) ?? 0;
+  const part = message.phase === "evaluating" && total ? ` ${done} of ${total}` : "";
+  return {
+    name: String(message.run ?? ""),
+    steps: finite(message.steps) ?? 0,
+    records,
+    findings: Array.isArray(message.findings) ? message.findings.map(String) : fresh ? [] : run.findings,
+    sample: message.sample ?? (fresh ? null : run.sample),
+    phase: message.phase ? `${message.phase}${part}` : fresh ? "working" : run.phase,
+    ended: false,
+  };
+}
+
+/**
+ * A finished run, as a node's `ui` holds it.
+ *
+ * @param {any} shown
+ * @returns {Run}
+ */
+export function finished(shown) {
+  return { ...told(emptyRun(), { ...shown, past: shown?.records }), phase: "", ended: true };
+}
+
+/** @param {unknown} list @returns {StepRecord[]} */
+function asRecords(list) {
+  const records = Array.isArray(list) ? list.filter((one) => finite(one?.step) !== null) : [];
+  return records.slice(-MAX_RECORDS);
+}
+
+/**
+ * The rewards' names in the order in which they first occur.
+ *
+ * @param {Run[]} runs
+ * @returns {string[]}
+ */
+export function rewardNames(runs) {
+  const names = new Set();
+  for (const run of runs)
+    for (const record of run.records)
+      for (const source of [record.rewards, record.eval?.rewards])
+        for (const name of Object.keys(source ?? {})) names.add(name);
+  return [...names];
+}
+
+/**
+ * The number at `keys` of each record; null where a record has none.
+ *
+ * @param {StepRecord[]} records
+ * @param {...string} keys
+ * @returns {(number | null)[]}
+ */
+export function series(records, ...keys) {
+  return records.map((record) => finite(keys.reduce((/** @type {any} */ at, key) => at?.[key], record)));
+}
+
+/**
+ * Centred moving mean, as wide as the figure's. Gaps stay gaps.
+ *
+ * @param {(number | null)[]} values
+ * @returns {(number | null)[]}
+ */
+export function smooth(values) {
+  const reach = Math.max(1, Math.floor(values.length / 30));
+  return values.map((value, at) => {
+    if (value === null) return null;
+    const near = values.slice(Math.max(0, at - reach), at + reach + 1).filter((one) => one !== null);
+    return near.reduce((sum, one) => sum + one, 0) / near.length;
+  });
+}
+
+/**
+ * Mean cosine matrix (K, K) over the last quarter of the records that have one; null if none has.
+ *
+ * @param {StepRecord[]} records
+ * @param {number} count K
+ * @returns {(number | null)[][] | null}
+ */
+export function meanCosines(records, count) {
+  const found = records.map((record) => record.cosines).filter((rows) => isMatrix(rows, count));
+  if (!found.length) return null;
+  const last = found.slice(-Math.max(1, Math.floor(found.length / 4)));
+  return Array.from({ length: count }, (_, i) =>
+    Array.from({ length: count }, (_, j) => {
+      const cells = last.map((rows) => finite(rows[i][j])).filter((cell) => cell !== null);
+      return cells.length ? cells.reduce((sum, cell) => sum + cell, 0) / cells.length : null;
+    }),
+  );
+}
+
+/** @param {any} rows @param {number} count */
+function isMatrix(rows, count) {
+  return Array.isArray(rows) && rows.length === count && rows.every((row) => row?.length === count);
+}
+
+/**
+ * How long the rest takes, in seconds, if its steps take as long as the last ones; null if nobody knows.
+ *
+ * @param {Run} run
+ * @returns {number | null}
+ */
+export function timeLeft(run) {
+  const last = run.records.at(-1)?.step;
+  const known = series(run.records.slice(-12), "seconds", "total").filter((one) => one !== null);
+  if (run.ended || last === undefined || !known.length) return null;
+  const typical = known.sort((a, b) => a - b)[known.length >> 1];
+  return Math.max(0, run.steps - last) * typical;
+}
+
+/**
+ * How a run stands, in a few words.
+ *
+ * @param {Run} run
+ * @returns {string}
+ */
+export function standing(run) {
+  const last = run.records.at(-1);
+  const at = `step ${last?.step ?? 0} of ${run.steps}`;
+  if (!run.ended) return `${at} · ${run.phase}`;
+  if (run.phase) return `${run.phase} at ${at}`;
+  if (last?.step >= run.steps) return `finished, ${run.steps} ${run.steps === 1 ? "step" : "steps"}`;
+  return run.records.some((record) => record.converged === true) ? `converged at ${at}` : at;
+}
+
+/**
+ * Speed and time left, in a few words; empty if nothing is known.
+ *
+ * @param {Run} run
+ * @returns {string}
+ */
+export function pace(run) {
+  const speeds = series(run.records.slice(-5), "tokens_per_second").filter((one) => one !== null);
+  const parts = [];
+  if (speeds.length) {
+    const mean = speeds.reduce((sum, one) => sum + one, 0) / speeds.length;
+    parts.push(`${formatNumber(mean)} tokens/s`);
+  }
+  const left = timeLeft(run);
+  if (left !== null) parts.push(`about ${formatDuration(left)} left`);
+  return parts.join(" · ");
+}
+
+/**
+ * What is known of a step, as rows of a table: for each reward training, held-out and weight, then the rest.
+ *
+ * @param {StepRecord} record
+ * @param {string[]} names of the rewards
+ * @returns {{reward: number | null, cells: string[]}[]} `reward` is its place; null for other rows
+ */
+export function rowsAt(record, names) {
+  const at = (/** @type {string[]} */ ...keys) => formatNumber(series([record], ...keys)[0]);
+  const rewards = names.map((name, reward) => ({
+    reward,
+    cells: [
+      name,
+      at("rewards", name, "mean"),
+      at("eval", "rewards", name, "mean"),
+      at("weights", name),
+    ],
+  }));
+  /** @type {[string, string][]} */
+  const rest = [
+    ["dispersion", at("dispersion")],
+    ["length", at("length", "mean")],
+    ["truncated", formatShare(series([record], "truncated")[0])],
+    ["tokens/s", at("tokens_per_second")],
+  ];
+  return [...rewards, ...rest.map((cells) => ({ reward: null, cells }))];
+}
+
+/** @param {number | null} value @returns {string} */
+export function formatShare(value) {
+  return value === null ? "–" : `${Math.round(100 * value)} %`;
+}
+
+/** @param {number} seconds @returns {string} */
+export function formatDuration(seconds) {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.round(whole / 60);
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/**
+ * A number as short as it can be read: two digits after the point below ten, none above a hundred.
+ *
+ * @param {number | null} value
+ * @returns {string}
+ */
+export function formatNumber(value) {
+  if (value === null) return "–";
+  const size = Math.abs(value);
+  if (size >= 100_000) return value.toExponential(1).replace("e+", "e");
+  if (size !== 0 && size < 0.005) return value.toExponential(0).replaceAll("-", "−");
+  const text = value.toFixed(size < 10 ? 2 : size < 100 ? 1 : 0).replace("-", "−");
+  return size >= 10_000 ? text.replace(/(\d)(?=(\d{3})+$)/g, "$1\u202f") : text;
+}
+
+/** @param {number | null} value @returns {string} */
+export function formatCosine(value) {
+  if (value === null) return "–";
+  const text = value.toFixed(2).replace("-", "−");
+  return value > 0 ? `+${text}` : text;
+}

@@ -1,0 +1,240 @@
+// @ts-check
+// The live chart as an element of a page. It knows nothing of ComfyUI but its CSS variables.
+// Names, findings and completions come from strangers and models: they enter the page as text, never as HTML.
+
+import * as data from "./chart_data.mjs";
+import { GREY, INK, crosshair, cut, drawChart, recordAt, shape } from "./chart_panels.mjs";
+
+/** @typedef {import("./chart_data.mjs").Run} Run */
+/** @typedef {import("./chart_panels.mjs").Shape} Shape */
+/** @typedef {import("./chart_panels.mjs").Drawing} Drawing */
+
+const SVG = "http://www.w3.org/2000/svg";
+const WORDS_SHARE = 0.28; // of the height, for findings and sample
+const ENOUGH_STEPS = 5; // below, nothing is looked for
+
+const STYLE = {
+  "--gdpo-ground": "var(--comfy-menu-bg, #1b1b1b)",
+  "--gdpo-ink": "var(--input-text, #ddd)",
+  "--gdpo-grey": "color-mix(in srgb, var(--gdpo-ink) 62%, var(--gdpo-ground))",
+  "--gdpo-pale": "color-mix(in srgb, var(--gdpo-ink) 13%, var(--gdpo-ground))",
+  position: "relative",
+  display: "flex",
+  "flex-direction": "column",
+  "box-sizing": "border-box",
+  width: "100%",
+  height: "100%",
+  padding: "6px 8px",
+  overflow: "hidden",
+  border: "1px solid var(--border-color, #4e4e4e)",
+  "border-radius": "6px",
+  background: "var(--gdpo-ground)",
+  color: "var(--gdpo-ink)",
+  font: "11px/1.4 system-ui, sans-serif",
+};
+const TIP = {
+  position: "absolute",
+  "z-index": "1",
+  "pointer-events": "none",
+  padding: "4px 7px",
+  border: "1px solid var(--gdpo-grey)",
+  "border-radius": "4px",
+  background: "var(--gdpo-ground)",
+  "box-shadow": "0 2px 8px rgb(0 0 0 / 35%)",
+  "font-size": "10.5px",
+  "max-width": "75%",
+};
+
+/**
+ * @param {string} tag
+ * @param {Record<string, string>} [style]
+ * @param {...(Node | string)} children strings become text
+ * @returns {HTMLElement}
+ */
+function element(tag, style = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(style)) made.style.setProperty(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** @param {Shape} plan @returns {SVGElement} */
+function render(plan) {
+  const made = /** @type {SVGElement} */ (document.createElementNS(SVG, plan.tag));
+  for (const [name, value] of Object.entries(plan.attrs)) made.setAttribute(name, String(value));
+  made.append(...plan.children.map((child) => (typeof child === "string" ? child : render(child))));
+  return made;
+}
+
+/** One chart: head, curves, and below what they say in words. */
+export class ChartView {
+  /** @param {string} waiting what it says while there is nothing to draw */
+  constructor(waiting) {
+    /** @type {Run[]} */
+    this.runs = [];
+    this.waiting = waiting;
+    this.head = element("div", { display: "flex", gap: "8px", "flex-wrap": "wrap", "margin-bottom": "4px" });
+    this.svg = render(shape("svg", { "font-size": 10.5, role: "img", "aria-label": "training chart" }));
+    this.svg.style.flex = "none";
+    this.words = element("div", { flex: "1 1 0", "min-height": "0", overflow: "auto", "margin-top": "4px" });
+    this.words.tabIndex = 0; // so that keys can scroll it
+    this.tip = element("div", { ...TIP, display: "none" });
+    this.element = element("div", STYLE, this.head, this.svg, this.words, this.tip);
+    /** @type {Drawing | null} */
+    this.drawing = null;
+    this.waitingFrame = 0;
+    this.stop = new AbortController();
+    const when = { signal: this.stop.signal };
+    this.svg.addEventListener("pointermove", (event) => this.hover(event), when);
+    this.svg.addEventListener("pointerleave", () => this.leave(), when);
+    this.element.addEventListener("pointerenter", () => this.redraw(), when); // the palette may have changed
+    this.resized = new ResizeObserver(() => this.redraw());
+    this.resized.observe(this.element);
+  }
+
+  /** @param {Run[]} runs */
+  show(runs) {
+    this.runs = runs;
+    this.redraw();
+  }
+
+  /** Draws once before the next frame, however often it is asked for. */
+  redraw() {
+    this.waitingFrame ||= requestAnimationFrame(() => {
+      this.waitingFrame = 0;
+      if (this.element.clientWidth > 60) this.draw();
+    });
+  }
+
+  /** Ends all that goes on behind it. */
+  remove() {
+    this.stop.abort();
+    this.resized.disconnect();
+    cancelAnimationFrame(this.waitingFrame);
+  }
+
+  draw() {
+    const empty = !this.runs.some((run) => run.records.length);
+    this.head.replaceChildren(...this.heading());
+    this.words.replaceChildren(...(empty ? [] : [...this.findings(), ...this.sample()]));
+    this.leave();
+    this.drawing = null;
+    this.svg.style.display = empty ? "none" : "block";
+    if (empty) {
+      if (!this.runs.length) this.words.append(element("div", { color: GREY }, this.waiting));
+      return;
+    }
+    const width = this.element.clientWidth - 16;
+    const ground = getComputedStyle(this.element).backgroundColor;
+    const free = this.element.clientHeight - this.head.offsetHeight - 20;
+    this.drawing = drawChart(this.runs, width, free * (1 - WORDS_SHARE), ground);
+    this.svg.setAttribute("width", String(width));
+    this.svg.setAttribute("height", String(this.drawing.height));
+    this.svg.replaceChildren(render(this.drawing.shape));
+  }
+
+  /** @returns {HTMLElement[]} */
+  heading() {
+    if (this.runs.length > 1)
+      return [element("span", { "font-weight": "600" }, `${this.runs.length} runs laid over each other`)];
+    return this.runs.flatMap((run) => [
+      element("span", { "font-weight": "600" }, cut(run.name, 40)),
+      element("span", {}, data.standing(run)),
+      element("span", { color: GREY, "margin-left": "auto" }, data.pace(run)),
+    ]);
+  }
+
+  /** @returns {HTMLElement[]} */
+  findings() {
+    const many = this.runs.length > 1;
+    const found = this.runs.flatMap((run) =>
+      run.findings.map((text) => element("div", { "margin-bottom": "3px" }, `⚠ ${many ? `${run.name}: ` : ""}${text}`)),
+    );
+    const looked = this.runs.every((run) => run.records.filter((one) => one.rewards).length >= ENOUGH_STEPS);
+    const fine = element("div", { color: GREY, "margin-bottom": "3px" }, "✓ Nothing looks wrong.");
+    return found.length || !looked ? found : [fine];
+  }
+
+  /** @returns {HTMLElement[]} */
+  sample() {
+    const sample = this.runs.length === 1 ? this.runs[0].sample : null;
+    if (!sample) return [];
+    const scores = Object.entries(sample.rewards ?? {}).map(
+      ([name, score]) => `${name} ${data.formatNumber(data.finite(score))}`,
+    );
+    const grey = { color: GREY };
+    const breaking = { "white-space": "pre-wrap", "overflow-wrap": "anywhere" };
+    return [
+      element("div", grey, `A completion of step ${sample.step ?? "–"} · ${scores.join(" · ")}`),
+      element("div", breaking, element("span", grey, "Prompt  "), String(sample.prompt ?? "")),
+      element("div", breaking, element("span", grey, "Answer  "), String(sample.completion ?? "")),
+    ];
+  }
+
+  /** @param {PointerEvent} event */
+  hover(event) {
+    if (!this.drawing) return;
+    // The host may show the element enlarged.
+    const box = this.svg.getBoundingClientRect();
+    const zoom = box.width / Number(this.svg.getAttribute("width")) || 1;
+    const [x, y] = [(event.clientX - box.left) / zoom, (event.clientY - box.top) / zoom];
+    const { cells, plots } = this.drawing;
+    const cell = cells.find((one) => x >= one.x && x < one.x + one.w && y >= one.y && y < one.y + one.h);
+    const record = cell ? null : recordAt(plots, this.runs[0], x, y);
+    this.leave();
+    if (cell) this.tell(x, y, this.aboutCell(cell));
+    if (!record) return;
+    const d = crosshair(plots, record.step);
+    this.svg.append(render(shape("path", { d, stroke: INK, "stroke-width": 0.7, class: "crosshair" })));
+    this.tell(x, y, this.aboutStep(record));
+  }
+
+  leave() {
+    this.svg.querySelector(".crosshair")?.remove();
+    this.tip.style.display = "none";
+  }
+
+  /** @param {import("./chart_panels.mjs").Cell} cell @returns {HTMLElement} */
+  aboutCell(cell) {
+    const names = data.rewardNames(this.runs);
+    const what = cell.cosine < -0.1 ? "work against each other" : cell.cosine > 0.1 ? "pull together" : "leave each other alone";
+    return element("div", {}, `${names[cell.row]} and ${names[cell.column]} ${what} (${data.formatCosine(cell.cosine)})`);
+  }
+
+  /** @param {import("./chart_data.mjs").StepRecord} record @returns {HTMLElement} */
+  aboutStep(record) {
+    const names = data.rewardNames(this.runs);
+    const table = element("table", { "border-spacing": "6px 0", margin: "0 -6px" });
+    for (const run of this.runs) {
+      const near = run === this.runs[0] ? record : run.records.find((one) => one.step === record.step);
+      if (!near) continue;
+      const title = this.runs.length > 1 ? `${cut(run.name, 20)}, step ${near.step}` : `step ${near.step}`;
+      table.append(row([title, "training", "held-out", "weight"], GREY));
+      for (const { reward, cells } of data.rowsAt(near, names)) {
+        if (reward === null && this.runs.length > 1) continue;
+        table.append(row([cut(cells[0], 24), ...cells.slice(1)], INK));
+      }
+    }
+    return table;
+  }
+
+  /** @param {number} x @param {number} y @param {HTMLElement} content */
+  tell(x, y, content) {
+    this.tip.replaceChildren(content);
+    this.tip.style.display = "block";
+    const left = x + 24 + this.tip.offsetWidth > this.element.clientWidth ? x - this.tip.offsetWidth - 4 : x + 22;
+    const top = Math.min(y + this.svgTop() + 10, this.element.clientHeight - this.tip.offsetHeight - 4);
+    this.tip.style.left = `${Math.max(2, left)}px`;
+    this.tip.style.top = `${Math.max(2, top)}px`;
+  }
+
+  svgTop() {
+    return this.head.offsetTop + this.head.offsetHeight + 4;
+  }
+}
+
+/** @param {string[]} cells @param {string} colour @returns {HTMLElement} */
+function row(cells, colour) {
+  const made = cells.map((cell, n) => element("td", { "text-align": n ? "right" : "left", padding: "0" }, cell));
+  return element("tr", { color: colour }, ...made);
+}
