@@ -221,8 +221,8 @@ def is_installed(name: str) -> bool:
 
 
 def test_packages(command: str) -> list[str]:
-    """What only the tests need."""
-    return ["pytest"] if command == "test" else []
+    """What only the tests need: bitsandbytes is optional for users, and its tests should run."""
+    return ["pytest", "bitsandbytes"] if command == "test" else []
 
 
 def prepare(command: str) -> Path:
