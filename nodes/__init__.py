@@ -1,7 +1,7 @@
 """The nodes: thin wrappers around the library, one node in one file.
 
 `inputs` declares inputs, `validation` and `values` check them, `guard` stands around every node's function,
-`host` is the only file that touches ComfyUI, `workflow` and `headless` run saved workflows without it.
+`host` and `memory` alone touch ComfyUI, `workflow` and `headless` run saved workflows without it.
 """
 
 from __future__ import annotations

@@ -119,17 +119,6 @@ def releasing() -> Iterator[None]:
         comfy.model_management.soft_empty_cache()
 
 
-def show_text(node_id: str | None, text: str) -> None:
-    """Show a line under the node while it works; the terminal has its own log."""
-    if folder_paths is None or node_id is None:
-        return
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.send_progress_text(text, node_id)
-
-
 def shown_image(path: Path) -> dict[str, str]:
     """What a node's `ui.images` needs to show a file below the output folder."""
     inside = path.resolve().relative_to(folders().output.resolve())

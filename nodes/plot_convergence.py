@@ -95,11 +95,17 @@ def _saved_folders(names: str) -> Iterator[Path]:
     for name in filter(None, (name.strip() for name in names.split(","))):
         folder = resolve_output(name, what="saved_runs")
         if not (folder / HISTORY_FILE).is_file():
-            raise WorkflowError(f"saved_runs: there is no run {shorten(name)}{_offer(folder.parent)}")
+            raise WorkflowError(
+                f"saved_runs: there is no run {shorten(name)}{_offer(folder.parent)}"
+            )
         yield folder
 
 
 def _offer(root: Path) -> str:
     """The newest runs in `root`, as the end of a message."""
     files = sorted(root.glob(f"*/{HISTORY_FILE}"), key=lambda file: -file.stat().st_mtime)
-    return "; the newest are " + ", ".join(file.parent.name for file in files[:_LISTED]) if files else ""
+    return (
+        "; the newest are " + ", ".join(file.parent.name for file in files[:_LISTED])
+        if files
+        else ""
+    )

@@ -106,7 +106,6 @@ class GDPOTrain:
             host.releasing(),
             host.progress(unique_id, f"training {folder.name}", chosen.steps, folder) as progress,
         ):
-            host.show_text(unique_id, told)
             result = train(
                 model,
                 prompts,
@@ -132,6 +131,6 @@ def _kept(workflow: dict | None) -> dict | None:
 def _tell(folder: Path, run_name: str) -> str:
     """Which folder the training uses, and why that one."""
     if (folder / RUN_FILE).exists():
-        return f"continuing the run {folder.name} (same settings), in {folder}"
+        return f"continuing the run {folder.name} (same settings), in gdpo/{folder.name}"
     other = "" if folder.name == run_name else f"; {run_name} is left as it is"
-    return f"new run {folder.name}, in {folder}{other}"
+    return f"new run {folder.name}, in gdpo/{folder.name}{other}"

@@ -168,9 +168,9 @@ def test_rng_seed_is_no_name_that_the_page_changes_after_each_run():
 BUSY = {
     "steps": 50,
     "prompts_per_step": 4,
-    "group_size": 8,
+    "group_size": 4,
     "max_new_tokens": 48,
-    "micro_batch": 32,
+    "micro_batch": 16,
     "lora_rank": 8,
     "kl_coeff": 0.1,
 }
@@ -198,9 +198,13 @@ def stop_in(folders, monkeypatch):
         monkeypatch.setitem(host._state, "stop", False)
         with monkeypatch.context() as patch:
             patch.setattr(host, "TerminalProgress", Watched)
-            with pytest.raises(host.Stopped):
-                work()
-        ended = time.perf_counter()
+            try:
+                with pytest.raises(host.Stopped):
+                    work()
+            finally:
+                ended = time.perf_counter()
+                for timer in timers:
+                    timer.cancel()
         monkeypatch.setitem(host._state, "stop", False)
         return ended - asked[0]
 
@@ -226,7 +230,7 @@ def test_interrupt_stops_training_within_a_second_and_keeps_the_work(
         parts = {**parts, "heldout": held}
         settings = {**BUSY, "eval_every": 2, "group_size": 2}
     work = lambda: train(**parts, run_name="a", **settings)
-    seconds = [stop_in(phase, work, delay=delay) for delay in (0.02, 0.1, 0.2)]
+    seconds = [stop_in(phase, work, delay=delay) for delay in (0.02, 0.1)]
     folder = folders.output / "gdpo" / "a"
     done = max(record["step"] for record in history.read_history(folder))
     assert done >= 1
@@ -280,7 +284,8 @@ def test_interrupt_stops_the_helper_processes_within_a_second(phase, parts, fold
     elif phase == "Answer":
         gguf = call("GDPOExportGGUF", model=parts["model"], type="F16")["result"][0]
         work = lambda: call("GDPOChat", gguf=gguf, message="Hi", max_new_tokens=400)
-        seconds = [stop_in(phase, work, after=0, delay=delay) for delay in (0.1, 0.4)]
+        # The first of them while llama.cpp is being loaded; an answer of this model takes half a second.
+        seconds = [stop_in(phase, work, after=0, delay=delay) for delay in (0.05, 0.2)]
     else:
         model, asked = parts["model"], {"prompts": parts["prompts"], "rewards": parts["rewards"]}
         work = lambda: call("GDPOCompare", base=model, tuned=model, **asked, max_new_tokens=400)
