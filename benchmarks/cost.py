@@ -37,8 +37,9 @@ def measure(method: str, count: int, precision: str, device: str, repeats: int) 
     """Median seconds of one update and of the sampling, and the peak memory, in this process."""
     import torch
 
+    from gdpo.loading import load_policy
     from gdpo.metrics import peak_memory_mb
-    from gdpo.policy import load_policy, trainable
+    from gdpo.policy import trainable
     from gdpo.prompts import load_prompts
     from gdpo.rollouts import sample
     from gdpo.settings import TrainSettings

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError, shorten
-from ..gdpo.policy import PRECISIONS, Policy, load_policy
+from ..gdpo.loading import PRECISIONS, load_policy
+from ..gdpo.policy import Policy
 from ..gdpo.starter import MODEL_DIR
 from . import host
 from .guard import guarded
@@ -66,7 +67,7 @@ class GDPOLoadModel:
 
     @guarded
     def load(self, model: str, precision: str, device: str, hub_model: str) -> tuple[Policy]:
-        """Load the model; see `gdpo.policy.load_policy`."""
+        """Load the model; see `gdpo.loading.load_policy`."""
         host.make_room()
         policy = load_policy(
             _source(model, hub_model.strip()),

@@ -16,7 +16,8 @@ from conftest import make_model
 
 from gdpo.export import GGUF, export_gguf
 from gdpo.export.converter import ConverterError, find_converter, runtime_version
-from gdpo.policy import Policy, load_policy, read_adapter, trainable
+from gdpo.loading import load_policy
+from gdpo.policy import Policy, read_adapter, trainable
 from gdpo.prompts import make_prompt
 from gdpo.rewards import Conciseness, Repetition, Reward
 

@@ -36,7 +36,8 @@ from gdpo.export.formats import DIRECT_TYPES
 from gdpo.export.material import gather, reference_logits
 from gdpo.export.merge import full_precision, save_merged
 from gdpo.export.verify import Comparison, compare_file, divergence, judge, tensor_types
-from gdpo.policy import Adapter, Policy, attached, load_policy
+from gdpo.loading import load_policy
+from gdpo.policy import Adapter, Policy, attached
 from gdpo.progress import Progress
 
 

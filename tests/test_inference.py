@@ -8,7 +8,8 @@ from gguf_models import LLAMA3_RULE, PROMPTS, change_json, copied, exported, nee
 from gdpo.errors import InferenceError
 from gdpo.export import export_gguf
 from gdpo.inference import generate
-from gdpo.policy import attached, load_policy
+from gdpo.loading import load_policy
+from gdpo.policy import attached
 from gdpo.progress import Progress
 from gdpo.prompts import make_prompt
 from gdpo.rollouts import sample

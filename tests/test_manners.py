@@ -285,7 +285,7 @@ def test_interrupt_stops_the_helper_processes_within_a_second(phase, parts, fold
         gguf = call("GDPOExportGGUF", model=parts["model"], type="F16")["result"][0]
         work = lambda: call("GDPOChat", gguf=gguf, message="Hi", max_new_tokens=400)
         # The first of them while llama.cpp is being loaded; an answer of this model takes half a second.
-        seconds = [stop_in(phase, work, after=0, delay=delay) for delay in (0.05, 0.2)]
+        seconds = [stop_in(phase, work, after=0, delay=delay) for delay in (0.02, 0.1)]
     else:
         model, asked = parts["model"], {"prompts": parts["prompts"], "rewards": parts["rewards"]}
         work = lambda: call("GDPOCompare", base=model, tuned=model, **asked, max_new_tokens=400)

@@ -10,13 +10,13 @@ import torch
 from conftest import make_model
 
 from gdpo.errors import PolicyError
+from gdpo.loading import load_policy
 from gdpo.logprobs import score_tokens
 from gdpo.policy import (
     Policy,
     attached,
     encode_prompt,
     load_adapter,
-    load_policy,
     read_adapter,
     render_prompt,
     save_adapter,

@@ -11,6 +11,9 @@ from loaded_pack import PACK, ROOT, submodule
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
 API_FOLDER = Path(__file__).parent / "data" / "workflows"
 CLASSES = PACK.NODE_CLASS_MAPPINGS
+NOTE = "Note"  # the page's own; it is not part of the graph that is run
+ISSUED = {"quick start", "support desk", "reasoning with gated length", "teaching assistant"}
+ISSUED |= {"medical information", "ten rewards", "methods side by side"}
 
 
 def api_file(template: Path) -> Path:
@@ -25,6 +28,8 @@ def as_api(template: dict) -> dict:
     origins = {link[0]: [str(link[1]), link[2]] for link in template["links"]}
     graph = {}
     for node in template["nodes"]:
+        if node["type"] == NOTE:
+            continue
         known = declared_inputs(CLASSES[node["type"]])
         widgets = [name for name, item in known.items() if item.type_name not in sockets]
         values = dict(zip(widgets, node.get("widgets_values", []), strict=False))
@@ -53,8 +58,51 @@ def with_defaults(graph: dict) -> dict:
     return full
 
 
-def test_there_is_a_quick_start_template():
-    assert "GDPO quick start" in {template.stem for template in TEMPLATES}
+def test_every_promised_template_is_there_and_has_its_api_file():
+    assert {f"GDPO {name}" for name in ISSUED} <= {template.stem for template in TEMPLATES}
+    assert all(api_file(template).is_file() for template in TEMPLATES)
+
+
+def test_every_api_file_has_its_template():
+    assert set(API_FOLDER.glob("*.json")) == {api_file(template) for template in TEMPLATES}
+
+
+def test_templates_name_only_what_comes_with_the_pack():
+    starter, bundled = (
+        submodule("nodes.load_model").STARTER,
+        submodule("nodes.load_prompts").BUNDLED,
+    )
+    for file in API_FOLDER.glob("*.json"):
+        for node in json.loads(file.read_text(encoding="utf-8")).values():
+            if node["class_type"] == "GDPOLoadModel":
+                assert (node["inputs"]["model"], node["inputs"]["hub_model"]) == (starter, "")
+            if node["class_type"] == "GDPOLoadPrompts":
+                assert bundled[node["inputs"]["file"]].is_file()
+
+
+def test_training_and_held_out_prompts_share_no_row():
+    bundled = submodule("nodes.load_prompts").BUNDLED
+    for name, path in bundled.items():
+        if name.endswith(": train"):
+            held = bundled[name.replace(": train", ": held-out")]
+            rows = [
+                {
+                    json.loads(line)["prompt"]
+                    for line in file.read_text(encoding="utf-8").splitlines()
+                }
+                for file in (path, held)
+            ]
+            assert not rows[0] & rows[1]
+
+
+def test_runs_of_the_templates_do_not_share_a_folder():
+    names = [
+        node["inputs"]["run_name"]
+        for file in API_FOLDER.glob("*.json")
+        for node in json.loads(file.read_text(encoding="utf-8")).values()
+        if node["class_type"] == "GDPOTrain"
+    ]
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)

@@ -18,8 +18,8 @@ from conftest import make_model
 
 from gdpo.errors import RewardError, TrainingError
 from gdpo.history import read_history, read_lines
+from gdpo.loading import load_policy
 from gdpo.methods import METHODS, combine_rewards
-from gdpo.policy import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import Prompt
 from gdpo.rewards.base import Reward

@@ -776,7 +776,7 @@ def test_malformed_gguf_is_refused_and_the_process_lives(case, fence):
 @pytest.fixture(scope="module")
 def small_gguf(honest, tmp_path_factory) -> Path:
     """An honest model as a file."""
-    policy = policies.load_policy(honest, device="cpu")
+    policy = submodule("gdpo.loading").load_policy(honest, device="cpu")
     return export.export_gguf(policy, tmp_path_factory.mktemp("gguf"), "m", types=("F32",))[0].path
 
 
