@@ -101,7 +101,8 @@ export function ticks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   if (!(rough > 0) || !Number.isFinite(rough)) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= rough * 0.999) ?? rough;
+  const step =
+    [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= rough * 0.999) ?? rough;
   const found = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++)
     found.push(Number((n * step).toPrecision(12)));
@@ -134,6 +135,7 @@ export function extent(values) {
  * @returns {string} for `d` of a path; a lone point becomes a short dash
  */
 export function line(xs, ys) {
+  /** @type {string[]} */
   const parts = [];
   let pen = false;
   xs.forEach((x, i) => {
@@ -176,8 +178,22 @@ const POLYGONS = {
 };
 /** Corners of a plus sign, in thirds. */
 const PLUS = [
-  ...[[-1, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1]],
-  ...[[1, 3], [-1, 3], [-1, 1], [-3, 1], [-3, -1], [-1, -1]],
+  ...[
+    [-1, -3],
+    [1, -3],
+    [1, -1],
+    [3, -1],
+    [3, 1],
+    [1, 1],
+  ],
+  ...[
+    [1, 3],
+    [-1, 3],
+    [-1, 1],
+    [-3, 1],
+    [-3, -1],
+    [-1, -1],
+  ],
 ];
 
 /**
@@ -197,7 +213,9 @@ export function marker(kind, x, y, size) {
 /** @param {boolean} turned */
 function crossCorners(turned) {
   const part = turned ? Math.SQRT1_2 : 1;
-  return PLUS.map(([x, y]) => (turned ? [((x - y) * part) / 3, ((x + y) * part) / 3] : [x / 3, y / 3]));
+  return PLUS.map(([x, y]) =>
+    turned ? [((x - y) * part) / 3, ((x + y) * part) / 3] : [x / 3, y / 3],
+  );
 }
 
 /** @param {string} kind */

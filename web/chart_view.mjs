@@ -3,14 +3,16 @@
 // Names, findings and completions come from strangers and models: they enter the page as text, never as HTML.
 
 import * as data from "./chart_data.mjs";
-import { GREY, INK, crosshair, cut, drawChart, recordAt, shape } from "./chart_panels.mjs";
+import { crosshair, drawChart, recordAt } from "./chart.mjs";
+import { GREY, INK, cut, shape } from "./chart_frame.mjs";
+import * as text from "./chart_text.mjs";
 
 /** @typedef {import("./chart_data.mjs").Run} Run */
-/** @typedef {import("./chart_panels.mjs").Shape} Shape */
-/** @typedef {import("./chart_panels.mjs").Drawing} Drawing */
+/** @typedef {import("./chart_frame.mjs").Shape} Shape */
+/** @typedef {import("./chart.mjs").Drawing} Drawing */
 
 const SVG = "http://www.w3.org/2000/svg";
-const WORDS_SHARE = 0.28; // of the height, for findings and sample
+const WORDS_SHARE = 0.25; // of the height, for findings and sample
 const ENOUGH_STEPS = 5; // below, nothing is looked for
 
 const STYLE = {
@@ -25,7 +27,7 @@ const STYLE = {
   width: "100%",
   height: "100%",
   padding: "6px 8px",
-  overflow: "hidden",
+  overflow: "hidden auto",
   border: "1px solid var(--border-color, #4e4e4e)",
   "border-radius": "6px",
   background: "var(--gdpo-ground)",
@@ -73,20 +75,34 @@ export class ChartView {
     /** @type {Run[]} */
     this.runs = [];
     this.waiting = waiting;
-    this.head = element("div", { display: "flex", gap: "8px", "flex-wrap": "wrap", "margin-bottom": "4px" });
-    this.svg = render(shape("svg", { "font-size": 10.5, role: "img", "aria-label": "training chart" }));
+    this.head = element("div", {
+      display: "flex",
+      gap: "8px",
+      "flex-wrap": "wrap",
+      "margin-bottom": "4px",
+    });
+    this.svg = render(
+      shape("svg", { "font-size": 10.5, role: "img", "aria-label": "training chart" }),
+    );
     this.svg.style.flex = "none";
-    this.words = element("div", { flex: "1 1 0", "min-height": "0", overflow: "auto", "margin-top": "4px" });
+    this.words = element("div", {
+      flex: "1 1 0",
+      "min-height": "3em",
+      overflow: "auto",
+      "margin-top": "4px",
+    });
     this.words.tabIndex = 0; // so that keys can scroll it
     this.tip = element("div", { ...TIP, display: "none" });
     this.element = element("div", STYLE, this.head, this.svg, this.words, this.tip);
     /** @type {Drawing | null} */
     this.drawing = null;
     this.waitingFrame = 0;
+    /** @type {PointerEvent | null} where the pointer is, for a chart that changes below it */
+    this.pointer = null;
     this.stop = new AbortController();
     const when = { signal: this.stop.signal };
     this.svg.addEventListener("pointermove", (event) => this.hover(event), when);
-    this.svg.addEventListener("pointerleave", () => this.leave(), when);
+    this.svg.addEventListener("pointerleave", () => this.hover(null), when);
     this.element.addEventListener("pointerenter", () => this.redraw(), when); // the palette may have changed
     this.resized = new ResizeObserver(() => this.redraw());
     this.resized.observe(this.element);
@@ -117,7 +133,7 @@ export class ChartView {
     const empty = !this.runs.some((run) => run.records.length);
     this.head.replaceChildren(...this.heading());
     this.words.replaceChildren(...(empty ? [] : [...this.findings(), ...this.sample()]));
-    this.leave();
+    this.clear();
     this.drawing = null;
     this.svg.style.display = empty ? "none" : "block";
     if (empty) {
@@ -131,16 +147,19 @@ export class ChartView {
     this.svg.setAttribute("width", String(width));
     this.svg.setAttribute("height", String(this.drawing.height));
     this.svg.replaceChildren(render(this.drawing.shape));
+    this.hover(this.pointer);
   }
 
   /** @returns {HTMLElement[]} */
   heading() {
     if (this.runs.length > 1)
-      return [element("span", { "font-weight": "600" }, `${this.runs.length} runs laid over each other`)];
+      return [
+        element("span", { "font-weight": "600" }, `${this.runs.length} runs laid over each other`),
+      ];
     return this.runs.flatMap((run) => [
       element("span", { "font-weight": "600" }, cut(run.name, 40)),
-      element("span", {}, data.standing(run)),
-      element("span", { color: GREY, "margin-left": "auto" }, data.pace(run)),
+      element("span", {}, text.standing(run)),
+      element("span", { color: GREY, "margin-left": "auto" }, text.pace(run)),
     ]);
   }
 
@@ -148,9 +167,13 @@ export class ChartView {
   findings() {
     const many = this.runs.length > 1;
     const found = this.runs.flatMap((run) =>
-      run.findings.map((text) => element("div", { "margin-bottom": "3px" }, `⚠ ${many ? `${run.name}: ` : ""}${text}`)),
+      run.findings.map((finding) =>
+        element("div", { "margin-bottom": "3px" }, `⚠ ${many ? `${run.name}: ` : ""}${finding}`),
+      ),
     );
-    const looked = this.runs.every((run) => run.records.filter((one) => one.rewards).length >= ENOUGH_STEPS);
+    const looked = this.runs.every(
+      (run) => run.records.filter((one) => one.rewards).length >= ENOUGH_STEPS,
+    );
     const fine = element("div", { color: GREY, "margin-bottom": "3px" }, "✓ Nothing looks wrong.");
     return found.length || !looked ? found : [fine];
   }
@@ -160,7 +183,7 @@ export class ChartView {
     const sample = this.runs.length === 1 ? this.runs[0].sample : null;
     if (!sample) return [];
     const scores = Object.entries(sample.rewards ?? {}).map(
-      ([name, score]) => `${name} ${data.formatNumber(data.finite(score))}`,
+      ([name, score]) => `${name} ${text.formatNumber(data.finite(score))}`,
     );
     const grey = { color: GREY };
     const breaking = { "white-space": "pre-wrap", "overflow-wrap": "anywhere" };
@@ -171,34 +194,49 @@ export class ChartView {
     ];
   }
 
-  /** @param {PointerEvent} event */
+  /** @param {PointerEvent | null} event where the pointer is; null: elsewhere */
   hover(event) {
-    if (!this.drawing) return;
+    this.pointer = event;
+    this.clear();
+    if (!event || !this.drawing) return;
     // The host may show the element enlarged.
     const box = this.svg.getBoundingClientRect();
     const zoom = box.width / Number(this.svg.getAttribute("width")) || 1;
     const [x, y] = [(event.clientX - box.left) / zoom, (event.clientY - box.top) / zoom];
     const { cells, plots } = this.drawing;
-    const cell = cells.find((one) => x >= one.x && x < one.x + one.w && y >= one.y && y < one.y + one.h);
+    const cell = cells.find(
+      (one) => x >= one.x && x < one.x + one.w && y >= one.y && y < one.y + one.h,
+    );
     const record = cell ? null : recordAt(plots, this.runs[0], x, y);
-    this.leave();
-    if (cell) this.tell(x, y, this.aboutCell(cell));
+    // Beside the map, not over it.
+    if (cell) this.tell(Math.min(...cells.map((one) => one.x)) - 20, y, this.aboutCell(cell));
     if (!record) return;
     const d = crosshair(plots, record.step);
-    this.svg.append(render(shape("path", { d, stroke: INK, "stroke-width": 0.7, class: "crosshair" })));
+    this.svg.append(
+      render(shape("path", { d, stroke: INK, "stroke-width": 0.7, class: "crosshair" })),
+    );
     this.tell(x, y, this.aboutStep(record));
   }
 
-  leave() {
+  clear() {
     this.svg.querySelector(".crosshair")?.remove();
     this.tip.style.display = "none";
   }
 
-  /** @param {import("./chart_panels.mjs").Cell} cell @returns {HTMLElement} */
+  /** @param {import("./chart_frame.mjs").Cell} cell @returns {HTMLElement} */
   aboutCell(cell) {
     const names = data.rewardNames(this.runs);
-    const what = cell.cosine < -0.1 ? "work against each other" : cell.cosine > 0.1 ? "pull together" : "leave each other alone";
-    return element("div", {}, `${names[cell.row]} and ${names[cell.column]} ${what} (${data.formatCosine(cell.cosine)})`);
+    const what =
+      cell.cosine < -0.1
+        ? "work against each other"
+        : cell.cosine > 0.1
+          ? "pull together"
+          : "leave each other alone";
+    return element(
+      "div",
+      { "max-width": "200px" },
+      `${names[cell.row]} and ${names[cell.column]} ${what} (${text.formatCosine(cell.cosine)})`,
+    );
   }
 
   /** @param {import("./chart_data.mjs").StepRecord} record @returns {HTMLElement} */
@@ -206,11 +244,13 @@ export class ChartView {
     const names = data.rewardNames(this.runs);
     const table = element("table", { "border-spacing": "6px 0", margin: "0 -6px" });
     for (const run of this.runs) {
-      const near = run === this.runs[0] ? record : run.records.find((one) => one.step === record.step);
+      const near =
+        run === this.runs[0] ? record : run.records.find((one) => one.step === record.step);
       if (!near) continue;
-      const title = this.runs.length > 1 ? `${cut(run.name, 20)}, step ${near.step}` : `step ${near.step}`;
+      const title =
+        this.runs.length > 1 ? `${cut(run.name, 20)}, step ${near.step}` : `step ${near.step}`;
       table.append(row([title, "training", "held-out", "weight"], GREY));
-      for (const { reward, cells } of data.rowsAt(near, names)) {
+      for (const { reward, cells } of text.rowsAt(near, names)) {
         if (reward === null && this.runs.length > 1) continue;
         table.append(row([cut(cells[0], 24), ...cells.slice(1)], INK));
       }
@@ -222,8 +262,14 @@ export class ChartView {
   tell(x, y, content) {
     this.tip.replaceChildren(content);
     this.tip.style.display = "block";
-    const left = x + 24 + this.tip.offsetWidth > this.element.clientWidth ? x - this.tip.offsetWidth - 4 : x + 22;
-    const top = Math.min(y + this.svgTop() + 10, this.element.clientHeight - this.tip.offsetHeight - 4);
+    const left =
+      x + 24 + this.tip.offsetWidth > this.element.clientWidth
+        ? x - this.tip.offsetWidth - 4
+        : x + 22;
+    const top = Math.min(
+      y + this.svgTop() + 10,
+      this.element.clientHeight - this.tip.offsetHeight - 4,
+    );
     this.tip.style.left = `${Math.max(2, left)}px`;
     this.tip.style.top = `${Math.max(2, top)}px`;
   }
@@ -235,6 +281,8 @@ export class ChartView {
 
 /** @param {string[]} cells @param {string} colour @returns {HTMLElement} */
 function row(cells, colour) {
-  const made = cells.map((cell, n) => element("td", { "text-align": n ? "right" : "left", padding: "0" }, cell));
+  const made = cells.map((cell, n) =>
+    element("td", { "text-align": n ? "right" : "left", padding: "0" }, cell),
+  );
   return element("tr", { color: colour }, ...made);
 }

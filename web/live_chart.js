@@ -22,10 +22,14 @@ const NODES = new Map([
       size: [440, 600],
     },
   ],
-  ["GDPOPlotConvergence", { waiting: "After a run: its curves. Hover them for values.", size: [440, 430] }],
+  [
+    "GDPOPlotConvergence",
+    { waiting: "After a run: its curves. Hover them for values.", size: [440, 520] },
+  ],
 ]);
 const MARGIN = 24; // that the canvas keeps around an element
 const HISTORY_URL = "/history?max_items=12";
+const NO_ID = /^[0-]*$/; // of a graph that came from an API file
 const UNFINISHED = { execution_interrupted: "stopped", execution_error: "failed" };
 
 /** @type {Map<any, ChartView>} the charts of all nodes there are */
@@ -95,10 +99,12 @@ function showResult(node, result) {
 /** Charts that came back empty, with another tab or a reload, get what is known of their runs. */
 async function restore() {
   const lost = [...views].filter(([node, view]) => !view.runs.length && !showKnown(node));
-  if (!lost.length) return;
+  if (!lost.length || NO_ID.test(root()?.id ?? "")) return;
   const answer = await api.fetchApi(HISTORY_URL);
   const entries = answer.ok ? Object.values(await answer.json()) : [];
-  const ours = entries.filter((entry) => entry.prompt?.[3]?.extra_pnginfo?.workflow?.id === root()?.id);
+  const ours = entries.filter(
+    (entry) => entry.prompt?.[3]?.extra_pnginfo?.workflow?.id === root()?.id,
+  );
   ours.sort((one, other) => other.prompt[0] - one.prompt[0]); // the newest first
   for (const [node, view] of lost) {
     const id = queueId(node) ?? "";
@@ -126,7 +132,9 @@ function showKnown(node) {
 function addChart(node, look) {
   const view = new ChartView(look.waiting);
   view.element.style.minHeight = `${look.size[1] - MARGIN}px`; // the DOM rendering asks for nothing else
-  view.element.addEventListener("wheel", (event) => zoom(event, view), { signal: view.stop.signal });
+  view.element.addEventListener("wheel", (event) => zoom(event, view), {
+    signal: view.stop.signal,
+  });
   const widget = node.addDOMWidget("chart", "gdpo_chart", view.element, {
     serialize: false,
     getValue: () => "",
@@ -147,9 +155,11 @@ function addChart(node, look) {
  */
 function zoom(event, view) {
   const { words } = view;
-  const scrolls = words.scrollHeight > words.clientHeight && words.contains(/** @type {Node} */ (event.target));
+  const scrolls =
+    words.scrollHeight > words.clientHeight && words.contains(/** @type {Node} */ (event.target));
   if (scrolls) event.stopPropagation();
-  else if (!globalThis.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
+  else if (!(/** @type {any} */ (globalThis).LiteGraph?.vueNodesMode))
+    app.canvas.processMouseWheel(event);
 }
 
 app.registerExtension({
@@ -158,7 +168,8 @@ app.registerExtension({
   init() {
     api.addEventListener("gdpo.step", onMessage);
     api.addEventListener("gdpo.phase", onMessage);
-    for (const [event, word] of Object.entries(UNFINISHED)) api.addEventListener(event, () => onEnd(word));
+    for (const [event, word] of Object.entries(UNFINISHED))
+      api.addEventListener(event, () => onEnd(word));
   },
 
   afterConfigureGraph() {

@@ -19,16 +19,21 @@ const numberOf = (input) => Number(NAME.exec(input?.name ?? "")?.[1] ?? 0);
  */
 function adjust(node, declared) {
   if (!node.graph || !node.inputs) return;
-  const linked = node.inputs.flatMap((input, slot) => (numberOf(input) && node.isInputConnected(slot) ? [numberOf(input)] : []));
+  /** @type {number[]} */
+  const numbers = node.inputs.map(numberOf);
+  const linked = numbers.filter((number, slot) => number && node.isInputConnected(slot));
   const count = socketsWanted(linked, declared.size + 1);
   const spare = node.size[1] - node.computeSize()[1];
   const before = node.inputs.length;
   for (let slot = before - 1; slot >= 0; slot--)
     if (numberOf(node.inputs[slot]) > count) node.removeInput(slot);
-  const shown = Math.max(...node.inputs.map(numberOf));
+  const shown = Math.max(0, ...node.inputs.map(numberOf));
   for (let number = shown + 1; number <= count; number++) {
     const name = `reward_${number}`;
-    node.addInput(name, TYPE, { shape: app.canvas.constructor.SHAPE_HOLLOW ?? 7, tooltip: declared.get(name)?.[1]?.tooltip });
+    node.addInput(name, TYPE, {
+      shape: app.canvas.constructor.SHAPE_HOLLOW ?? 7,
+      tooltip: declared.get(name)?.[1]?.tooltip,
+    });
   }
   if (node.inputs.length === before) return;
   node.setSize([node.size[0], node.computeSize()[1] + Math.max(0, spare)]);

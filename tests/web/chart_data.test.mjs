@@ -2,9 +2,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as data from "../../web/chart_data.mjs";
+import * as text from "../../web/chart_text.mjs";
 
-const step = (number, mean = 0.5, more = {}) => ({ step: number, rewards: { a: { mean } }, ...more });
-const evaluation = (number, mean) => ({ step: number, eval: { rewards: { a: { mean, standard_error: 0.1 } } } });
+const step = (number, mean = 0.5, more = {}) => ({
+  step: number,
+  rewards: { a: { mean } },
+  ...more,
+});
+const evaluation = (number, mean) => ({
+  step: number,
+  eval: { rewards: { a: { mean, standard_error: 0.1 } } },
+});
 
 test("an evaluation joins its step", () => {
   const records = [step(1), evaluation(1, 0.7)].reduce(data.withRecord, []);
@@ -14,9 +22,15 @@ test("an evaluation joins its step", () => {
 });
 
 test("a step that is made again drops its evaluation and what came after", () => {
-  const before = [evaluation(0, 0.1), step(1), step(2), evaluation(2, 0.9), step(3)].reduce(data.withRecord, []);
+  const before = [evaluation(0, 0.1), step(1), step(2), evaluation(2, 0.9), step(3)].reduce(
+    data.withRecord,
+    [],
+  );
   const records = data.withRecord(before, step(2, 0.25));
-  assert.deepEqual(records.map((one) => one.step), [0, 1, 2]);
+  assert.deepEqual(
+    records.map((one) => one.step),
+    [0, 1, 2],
+  );
   assert.deepEqual(records[2], step(2, 0.25));
 });
 
@@ -33,9 +47,17 @@ test("no more than the newest records are kept", () => {
 
 test("a message with the past replaces what was known, others add to it", () => {
   const about = { node: "8", run: "r", steps: 9 };
-  const first = data.told(data.emptyRun(), { ...about, past: [step(1)], phase: "sampling", findings: ["f"] });
+  const first = data.told(data.emptyRun(), {
+    ...about,
+    past: [step(1)],
+    phase: "sampling",
+    findings: ["f"],
+  });
   const second = data.told(first, { ...about, record: step(2), findings: [], sample: { step: 2 } });
-  assert.deepEqual(second.records.map((one) => one.step), [1, 2]);
+  assert.deepEqual(
+    second.records.map((one) => one.step),
+    [1, 2],
+  );
   assert.deepEqual([first.findings, second.findings], [["f"], []]);
   assert.equal(second.phase, "sampling");
   const reloaded = data.told(second, { ...about, past: [step(1), step(2), step(3)] });
@@ -49,7 +71,8 @@ test("a message of another run begins anew", () => {
 });
 
 test("the count of an evaluation is told, that of steps is not", () => {
-  const at = (phase) => data.told(data.emptyRun(), { run: "r", steps: 9, phase, done: 3, total: 24 }).phase;
+  const at = (phase) =>
+    data.told(data.emptyRun(), { run: "r", steps: 9, phase, done: 3, total: 24 }).phase;
   assert.equal(at("evaluating"), "evaluating 3 of 24");
   assert.equal(at("updating"), "updating");
 });
@@ -58,7 +81,10 @@ test("a result and its events give the same curves", () => {
   const records = [evaluation(0, 0.1), step(1), step(2)];
   const about = { run: "r", steps: 2 };
   const result = data.finished({ ...about, records, findings: [], sample: null });
-  const followed = records.reduce((run, record) => data.told(run, { ...about, record }), data.emptyRun());
+  const followed = records.reduce(
+    (run, record) => data.told(run, { ...about, record }),
+    data.emptyRun(),
+  );
   assert.deepEqual(followed.records, result.records);
 });
 
@@ -77,7 +103,13 @@ test("smoothing averages neighbours and keeps gaps", () => {
 });
 
 test("conflicts are the mean of the last quarter, cell by cell", () => {
-  const records = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.1, 0.3].map((c, n) => ({ step: n, cosines: [[1, c], [c, 1]] }));
+  const records = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.1, 0.3].map((c, n) => ({
+    step: n,
+    cosines: [
+      [1, c],
+      [c, 1],
+    ],
+  }));
   const [[, cosine]] = data.meanCosines(records, 2);
   assert.ok(Math.abs(cosine - 0.2) < 1e-12); // (0.1 + 0.3) / 2
   assert.equal(data.meanCosines(records, 3), null);
@@ -87,31 +119,50 @@ test("conflicts are the mean of the last quarter, cell by cell", () => {
 test("time left is the typical step's times the steps that are left", () => {
   const seconds = [2, 2, 50].map((total, n) => step(n + 1, 0, { seconds: { total } }));
   const run = { ...data.emptyRun(), steps: 13, records: seconds };
-  assert.equal(data.timeLeft(run), 20); // 10 steps of 2 s: one slow step does not count
-  assert.equal(data.timeLeft({ ...run, ended: true }), null);
-  assert.equal(data.timeLeft(data.emptyRun()), null);
+  assert.equal(text.timeLeft(run), 20); // 10 steps of 2 s: one slow step does not count
+  assert.equal(text.timeLeft({ ...run, ended: true }), null);
+  assert.equal(text.timeLeft(data.emptyRun()), null);
 });
 
 test("how a run stands", () => {
   const run = { ...data.emptyRun(), steps: 4, records: [step(2)], phase: "sampling" };
-  assert.equal(data.standing(run), "step 2 of 4 · sampling");
-  assert.equal(data.standing({ ...run, phase: "stopped", ended: true }), "stopped at step 2 of 4");
-  assert.equal(data.standing({ ...run, steps: 2, phase: "", ended: true }), "finished, 2 steps");
+  assert.equal(text.standing(run), "step 2 of 4 · sampling");
+  assert.equal(text.standing({ ...run, phase: "stopped", ended: true }), "stopped at step 2 of 4");
+  assert.equal(text.standing({ ...run, steps: 2, phase: "", ended: true }), "finished, 2 steps");
   const converged = [step(2, 1, { converged: true })];
-  assert.equal(data.standing({ ...run, records: converged, phase: "", ended: true }), "converged at step 2 of 4");
+  assert.equal(
+    text.standing({ ...run, records: converged, phase: "", ended: true }),
+    "converged at step 2 of 4",
+  );
 });
 
 test("numbers are short and durations are in the largest unit that says enough", () => {
-  const numbers = [null, 0, 0.5, -0.25, 12.34, 567.8, 12345, 0.0004, -0.0004].map(data.formatNumber);
+  const numbers = [null, 0, 0.5, -0.25, 12.34, 567.8, 12345, 0.0004, -0.0004].map(
+    text.formatNumber,
+  );
   const expected = ["–", "0.00", "0.50", "−0.25", "12.3", "568", "12\u202f345", "4e−4", "−4e−4"];
   assert.deepEqual(numbers, expected);
-  assert.deepEqual([4, 59, 90, 3600, 5400].map(data.formatDuration), ["4 s", "59 s", "2 min", "1 h 0 min", "1 h 30 min"]);
-  assert.deepEqual([0.5, -0.5, 0, null].map(data.formatCosine), ["+0.50", "−0.50", "0.00", "–"]);
+  assert.deepEqual([4, 59, 90, 3600, 5400].map(text.formatDuration), [
+    "4 s",
+    "59 s",
+    "2 min",
+    "1 h 0 min",
+    "1 h 30 min",
+  ]);
+  assert.deepEqual([0.5, -0.5, -0.001, null].map(text.formatCosine), [
+    "+0.50",
+    "−0.50",
+    "0.00",
+    "–",
+  ]);
 });
 
 test("hovering shows each reward and then the rest", () => {
   const record = step(1, 0.5, { weights: { a: 0.25 }, truncated: 0.125, length: { mean: 20 } });
-  const rows = data.rowsAt(record, ["a"]);
+  const rows = text.rowsAt(record, ["a"]);
   assert.deepEqual(rows[0], { reward: 0, cells: ["a", "0.50", "–", "0.25"] });
-  assert.deepEqual(rows.slice(1).map((row) => row.cells.join(" ")), ["dispersion –", "length 20.0", "truncated 13 %", "tokens/s –"]);
+  assert.deepEqual(
+    rows.slice(1).map((row) => row.cells.join(" ")),
+    ["dispersion –", "length 20.0", "truncated 13 %", "tokens/s –"],
+  );
 });

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { crosshair, drawChart, recordAt } from "../../web/chart.mjs";
 import { COLOURS, MARKERS, emptyRun } from "../../web/chart_data.mjs";
-import { crosshair, cut, drawChart, recordAt } from "../../web/chart_panels.mjs";
+import { cut } from "../../web/chart_frame.mjs";
 import * as shapes from "../../web/chart_shapes.mjs";
 import { socketsWanted } from "../../web/socket_count.mjs";
 
@@ -34,7 +35,8 @@ function* all(shape) {
 }
 
 const drawn = (runs, ground = WHITE) => drawChart(runs, 420, 380, ground);
-const texts = (drawing) => [...all(drawing.shape)].filter((one) => one.tag === "text").map((one) => one.children[0]);
+const texts = (drawing) =>
+  [...all(drawing.shape)].filter((one) => one.tag === "text").map((one) => one.children[0]);
 
 test("all panels are there, each on an area of its own", () => {
   const drawing = drawn([made(20, 3)]);
@@ -45,8 +47,17 @@ test("all panels are there, each on an area of its own", () => {
   for (const one of boxes)
     for (const other of boxes)
       if (one !== other)
-        assert.ok(one.x + one.w <= other.x || other.x + other.w <= one.x || one.y + one.h <= other.y || other.y + other.h <= one.y);
-  assert.ok(boxes.every((box) => box.x >= 0 && box.w > 40 && box.x + box.w <= 420 && box.y + box.h <= drawing.height));
+        assert.ok(
+          one.x + one.w <= other.x ||
+            other.x + other.w <= one.x ||
+            one.y + one.h <= other.y ||
+            other.y + other.h <= one.y,
+        );
+  assert.ok(
+    boxes.every(
+      (box) => box.x >= 0 && box.w > 40 && box.x + box.w <= 420 && box.y + box.h <= drawing.height,
+    ),
+  );
 });
 
 for (const [what, runs] of [
@@ -55,7 +66,15 @@ for (const [what, runs] of [
   ["sixteen rewards", [made(30, 16)]],
   ["four runs", [made(20, 3, "a"), made(10, 3, "b"), made(5, 2, "c"), made(1, 1, "d")]],
   ["2000 steps", [made(2000, 3)]],
-  ["nulls and rubbish", [{ ...made(3, 2), records: [{ step: 1, rewards: { a: null, b: { mean: "x" } }, cosines: [[1]] }] }]],
+  [
+    "nulls and rubbish",
+    [
+      {
+        ...made(3, 2),
+        records: [{ step: 1, rewards: { a: null, b: { mean: "x" } }, cosines: [[1]] }],
+      },
+    ],
+  ],
 ])
   test(`${what}: no coordinate is other than a finite number`, () => {
     for (const one of all(drawn(runs).shape))
@@ -130,5 +149,8 @@ test("long names are cut between characters, not within", () => {
 });
 
 test("sockets: those in use and one more, at most all", () => {
-  assert.deepEqual([[], [1], [1, 3], [16]].map((linked) => socketsWanted(linked, 16)), [1, 2, 4, 16]);
+  assert.deepEqual(
+    [[], [1], [1, 3], [16]].map((linked) => socketsWanted(linked, 16)),
+    [1, 2, 4, 16],
+  );
 });
