@@ -8,7 +8,17 @@ from .guard import guarded
 from .inputs import choice, text, whole
 from .paths import list_prompt_files
 
-BUNDLED = {"support desk: train": TRAIN_PROMPTS, "support desk: held-out": HELDOUT_PROMPTS}
+# The names are part of saved workflows: never rename one. The starter model was made for the first two.
+BUNDLED = {
+    "support desk: train": TRAIN_PROMPTS,
+    "support desk: held-out": HELDOUT_PROMPTS,
+    "reasoning: train": TRAIN_PROMPTS.with_name("reasoning_train.jsonl"),
+    "reasoning: held-out": TRAIN_PROMPTS.with_name("reasoning_heldout.jsonl"),
+    "teaching: train": TRAIN_PROMPTS.with_name("teaching_train.jsonl"),
+    "teaching: held-out": TRAIN_PROMPTS.with_name("teaching_heldout.jsonl"),
+    "medical: train": TRAIN_PROMPTS.with_name("medical_train.jsonl"),
+    "medical: held-out": TRAIN_PROMPTS.with_name("medical_heldout.jsonl"),
+}
 
 
 class GDPOLoadPrompts:
@@ -19,6 +29,7 @@ class GDPOLoadPrompts:
         "All other columns of a row (a reference answer, for instance) are kept for the rewards."
     )
     CATEGORY = "GDPO/load"
+    SEARCH_ALIASES = ("dataset", "JSONL", "CSV", "questions")
     RETURN_TYPES = ("GDPO_PROMPTS",)
     RETURN_NAMES = ("prompts",)
     OUTPUT_TOOLTIPS = ("The prompts. Train on one file, measure on another: link that to heldout.",)
