@@ -21,6 +21,7 @@ class GDPOChat:
         "any other program that runs the file will say. Needs llama-cpp-python."
     )
     CATEGORY = "GDPO/use"
+    SEARCH_ALIASES = ("LLM", "ask", "generate text", "llama.cpp", "GDPO")
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("answer",)
     OUTPUT_TOOLTIPS = ("The answer, as text.",)

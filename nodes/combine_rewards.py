@@ -16,6 +16,7 @@ class GDPOCombineRewards:
         "rewards. Unused sockets may stay empty, and gaps between them do not matter."
     )
     CATEGORY = "GDPO/rewards"
+    SEARCH_ALIASES = ("GDPO", "GRPO", "DPO", "multi-objective", "merge rewards")
     RETURN_TYPES = ("GDPO_REWARDS",)
     RETURN_NAMES = ("rewards",)
     OUTPUT_TOOLTIPS = (

@@ -25,6 +25,7 @@ class GDPOCompare:
         "answers with every reward, and shows the means with some of the answers."
     )
     CATEGORY = "GDPO/use"
+    SEARCH_ALIASES = ("before and after", "evaluate", "benchmark", "side by side")
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("table",)
     OUTPUT_TOOLTIPS = ("The means, as a plain-text table.",)

@@ -13,6 +13,7 @@ class _DefineReward:
     """What the nodes of all kinds share; `scorer_class` is the kind."""
 
     CATEGORY = "GDPO/rewards"
+    SEARCH_ALIASES = ("reward function", "score", "RL", "RLHF", "GRPO", "GDPO")
     RETURN_TYPES = ("GDPO_REWARD",)
     RETURN_NAMES = ("reward",)
     OUTPUT_TOOLTIPS = ("The reward. Link it to Combine Rewards, or to the gate of another reward.",)

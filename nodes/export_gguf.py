@@ -24,6 +24,7 @@ class GDPOExportGGUF:
         "The report stands beside the file and says plainly when the file does not hold."
     )
     CATEGORY = "GDPO/export"
+    SEARCH_ALIASES = ("llama.cpp", "quantize", "save LLM", "convert", "GDPO")
     RETURN_TYPES = ("GDPO_GGUF", "STRING")
     RETURN_NAMES = ("gguf", "report")
     OUTPUT_TOOLTIPS = (

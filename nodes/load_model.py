@@ -29,6 +29,7 @@ class GDPOLoadModel:
         "model is run. The model itself is never changed."
     )
     CATEGORY = "GDPO/load"
+    SEARCH_ALIASES = ("LLM", "language model", "Hugging Face", "transformers", "safetensors")
     RETURN_TYPES = ("GDPO_MODEL",)
     RETURN_NAMES = ("model",)
     OUTPUT_TOOLTIPS = ("The model, untrained. Link it to GDPO Train, and to Compare as the base.",)
