@@ -36,7 +36,7 @@ class GDPOCombineRewards:
                 "weighting": choice(
                     list(WEIGHTINGS),
                     "How the method gdpo weighs the rewards at each step; the other methods do not use it. "
-                    + _listed(WEIGHTINGS),
+                    + _listed({name: meaning for name, (_rule, meaning) in WEIGHTINGS.items()}),
                     "directed",
                 ),
                 "dispersion_floor": real(

@@ -32,6 +32,7 @@ class GDPOPlotConvergence:
         "days can be laid over it, or drawn alone, by their names."
     )
     CATEGORY = "GDPO/train"
+    SEARCH_ALIASES = ("chart", "graph", "training curve", "loss", "GDPO")
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The figure, (1, height, width, 3) with values from 0 to 1.",)

@@ -33,6 +33,7 @@ class GDPOTrain:
         "the same settings, and other settings begin a new run beside it. The model at the input stays as it was."
     )
     CATEGORY = "GDPO/train"
+    SEARCH_ALIASES = ("GDPO", "GRPO", "RLHF", "fine-tune", "LoRA", "reinforcement learning")
     RETURN_TYPES = ("GDPO_MODEL", "GDPO_RUN")
     RETURN_NAMES = ("tuned", "run")
     OUTPUT_TOOLTIPS = (
