@@ -21,13 +21,15 @@ from .weighting import deficits, spread, weigh, working_preference
 _REWARD_DECAY = 0.9
 _GRAMIAN_DECAY = 0.9
 _WEIGHT_DECAY = 0.8
+# The dispersion is steered with the steps before and measured with the newest one: it may miss by this much.
+_DISPERSION_SLACK = 0.02
 # Steps with the plain preferences, over whose rewards the start is averaged.
 _WARMUP = 3
 
 
 @dataclass(frozen=True)
 class Direction:
-    """What one step decided, for the update and for the record. `(K,)` and `(K, K)`."""
+    """What one step decided and found, for the record. `(K,)` and `(K, K)`."""
 
     weights: Tensor
     preferences: Tensor
@@ -49,6 +51,7 @@ class Director:
         self._starts: Tensor | None = None
         self._gramian: Tensor | None = None
         self._weights: Tensor | None = None
+        self._decided = objective.preferences
 
     def observe(self, rewards: Tensor) -> Tensor:
         """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
@@ -62,8 +65,20 @@ class Director:
         self._scale = advantages.update_scale(self._scale, rewards, self.objective.ranges)
         return reward_advantages(self.objective, rewards, self._scale)
 
-    def decide(self, raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Direction:
-        """Decide the weights from the inner products of this step's reward gradients.
+    def decide(self) -> Tensor:
+        """The weights of this step, `(K,)`, from the rewards so far and the gradients of the steps before it.
+
+        They are decided before the backward pass, so that it has to make one combined gradient only. The
+        Gramian is smoothed over about 10 steps: that the newest is missing changes little.
+        """
+        active = self.objective.preferences > 0  # the others are only watched
+        weights = torch.zeros_like(self.objective.preferences)
+        weights[active] = self._smoothed_weights(active)
+        self._decided = weights
+        return weights
+
+    def measure(self, raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Direction:
+        """Take in the inner products of this step's reward gradients, and describe the step.
 
         Args:
             raw: g_k . g_l, `(K, K)`.
@@ -73,30 +88,29 @@ class Director:
         now = geometry.debiased(raw, advantage, squared_norms)
         self._gramian = _smooth(self._gramian, now, _GRAMIAN_DECAY)
         objective, deficit = self.objective, self._deficits()
-        active = objective.preferences > 0  # the others are only watched
-        matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
-        weights = torch.zeros_like(deficit)
-        weights[active] = self._smoothed_weights(matrix, deficit[active], active)
-        reached = geometry.dispersion(weights[active], matrix)
+        active = objective.preferences > 0
         shown = geometry.positive_semidefinite(self._gramian)
+        matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
+        reached = geometry.dispersion(self._decided[active], matrix)
         working = working_preference(objective.preferences, deficit)
         return Direction(
-            weights=weights,
+            weights=self._decided,
             preferences=working if objective.directs else objective.preferences,
             deficits=deficit,
             cosines=geometry.cosines(shown),
             wedges=geometry.wedges(shown),
             dispersion=reached,
-            dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
+            dispersion_reached=reached >= objective.dispersion_floor - _DISPERSION_SLACK,
         )
 
-    def _smoothed_weights(self, matrix: Tensor, deficit: Tensor, active: Tensor) -> Tensor:
+    def _smoothed_weights(self, active: Tensor) -> Tensor:
         """The weights of the rewards that have a preference."""
         wanted = self.objective.preferences[active]
         if not self.objective.directs:
             return wanted
         if self._steps > _WARMUP:
-            wanted = self._weigh(matrix, wanted, deficit)
+            matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
+            wanted = self._weigh(matrix, wanted, self._deficits()[active])
         # Smoothed last, so that a floor within reach for one step only does not throw the weights about.
         self._weights = _smooth(self._weights, wanted, _WEIGHT_DECAY)
         return self._weights

@@ -1,13 +1,18 @@
-r"""The gradients of all rewards from one backward pass.
+r"""The gradients of all rewards from one backward pass, without keeping them.
 
 With A_ki the advantage of completion i under reward k and l_i its log-likelihood, the gradient of reward k is
 
     g_k = (1/N) \sum_i A_ki s_i,    s_i = grad l_i.
 
 One backward pass of \sum_i l_i meets, at each LoRA matrix, the input x_i and the output gradient d_i of every
-completion; s_i = d_i^T x_i there is a batched product, which is contracted with the advantages at once and
-added to K buffers. The cost hardly depends on K, and |s_i|^2, which the Gramian's correction needs, comes free.
-This needs a loss that is linear in the advantage: one optimiser step for each batch of rollouts, no clipping.
+completion; s_i = d_i^T x_i there is a batched product, which is contracted with the advantages at once. The
+cost hardly depends on K, and |s_i|^2, which the Gramian's correction needs, comes free. This needs a loss that
+is linear in the advantage: one optimiser step for each batch of rollouts, no clipping.
+
+Memory hardly depends on K either. The step itself needs one combined gradient; of the g_k only the inner
+products are wanted, and these are kept by a sketch: each g_k times fixed random signs, summed over the rank of
+the LoRA matrix. For signs c that are independent and of mean 0, E <Sg_k, Sg_l> = g_k . g_l, as in AMS sketches
+(Alon, Matias, Szegedy, 1996); the sketch is r times smaller than the gradient.
 """
 
 from __future__ import annotations
@@ -24,33 +29,42 @@ from .errors import TrainingError
 
 
 class RewardGradients:
-    """Buffers of R gradients of a model's LoRA matrices, filled by `backward`.
+    """The combined gradient of a model's LoRA matrices and a sketch of each reward's, filled by `backward`.
 
     Attributes:
-        count: R.
         parameters: The LoRA matrices, in the model's order.
-        buffers: For each of them the R gradients, `(R, *shape)`, fp32.
+        combined: For each of them (1/N) sum_i c_i s_i, of its shape, fp32.
+        sketches: For each of them the K gradients, signed and summed over the rank, `(K, long side)`, fp32.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
     """
 
-    def __init__(self, model: Any, coefficients: Tensor) -> None:
-        """Prepare for the rows of `coefficients` (R, N): row r gives sum_i coefficients_ri s_i."""
+    def __init__(self, model: Any, combination: Tensor, advantages: Tensor, seed: int) -> None:
+        """Prepare to fill the buffers.
+
+        Args:
+            model: With the adapter that is being trained.
+            combination: c, the advantages that the step follows, `(N,)`.
+            advantages: A, `(K, N)`.
+            seed: Of the sketches' signs: another one each step averages their error out.
+        """
         self._modules = _lora_linears(model)
-        self._coefficients = coefficients
-        self.count = len(coefficients)
-        self._rows = coefficients.new_empty(0, dtype=torch.long)
+        device = self._modules[0].weight.device
+        rows = torch.cat([combination[None], advantages]) / len(combination)
+        self._coefficients = rows.to(device, torch.float32)  # (1 + K, N)
+        self._rows = torch.empty(0, dtype=torch.long)
         self.parameters = [module.weight for module in self._modules]
-        self.buffers = [
-            torch.zeros(len(coefficients), *weight.shape, device=weight.device)
-            for weight in self.parameters
+        self.combined = [torch.zeros(w.shape, device=w.device) for w in self.parameters]
+        self.sketches = [
+            torch.zeros(len(advantages), max(w.shape), device=w.device) for w in self.parameters
         ]
-        self.squared_norms = torch.zeros(coefficients.shape[1], device=coefficients.device)
+        self.squared_norms = torch.zeros(len(combination), device=device)
+        self._signs = _signs(max(w.numel() for w in self.parameters), seed).to(device)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Let the LoRA matrices report to the buffers while the forward passes run."""
-        for module, buffer in zip(self._modules, self.buffers, strict=True):
-            module.forward = self._reporting(module, buffer)
+        for module, buffer, sketch in zip(self._modules, self.combined, self.sketches, strict=True):
+            module.forward = self._reporting(module, buffer, sketch)
         try:
             yield
         finally:
@@ -62,16 +76,11 @@ class RewardGradients:
         self._rows = rows
         likelihoods.sum().backward()
 
-    def combine(self, weights: Tensor) -> list[Tensor]:
-        """The weighted sum of the R gradients for each parameter."""
-        return [torch.tensordot(weights.to(b), b, dims=1) for b in self.buffers]
-
     def inner_products(self) -> Tensor:
-        """All inner products of the R gradients, `(R, R)`, float64."""
-        flat = (buffer.flatten(1) for buffer in self.buffers)
-        return torch.stack([(b @ b.T).double() for b in flat]).sum(0)
+        """All inner products of the rewards' gradients, estimated from the sketches, `(K, K)`, float64."""
+        return torch.stack([(s @ s.T).double() for s in self.sketches]).sum(0)
 
-    def _reporting(self, module: Any, buffer: Tensor) -> Any:
+    def _reporting(self, module: Any, buffer: Tensor, sketch: Tensor) -> Any:
         def report(inputs: Tensor, gradients: Tensor) -> None:
             if inputs.dim() < 3 or len(inputs) != len(self._rows):
                 raise TrainingError(
@@ -83,10 +92,24 @@ class RewardGradients:
             # (n, out, T) @ (n, T, in): the gradient of each completion
             each = gradients.float().transpose(1, 2) @ inputs.float()
             self.squared_norms.index_add_(0, self._rows, each.flatten(1).square().sum(1))
-            chosen = self._coefficients[:, self._rows].to(each)  # (R, n)
-            buffer.add_(torch.tensordot(chosen, each, dims=1))
+            chosen = self._coefficients[:, self._rows].to(each)  # (1 + K, n)
+            together = torch.tensordot(chosen, each, dims=1)
+            buffer.add_(together[0])
+            sketch.add_(self.sketch(together[1:]))
 
         return lambda inputs: _ReportingLinear.apply(inputs, module.weight, report)
+
+    def sketch(self, gradients: Tensor) -> Tensor:
+        """Gradients of one LoRA matrix `(K, out, in)`, signed and summed over the rank: `(K, long side)`."""
+        signs = self._signs[: gradients[0].numel()].view(gradients.shape[1:])
+        rank = 1 if gradients.shape[1] < gradients.shape[2] else 2
+        return (gradients * signs).sum(rank)
+
+
+def _signs(count: int, seed: int) -> Tensor:
+    """Random +1 and -1, the same on every device, `(count,)`."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 2, (count,), generator=generator).float() * 2 - 1
 
 
 class _ReportingLinear(torch.autograd.Function):

@@ -116,14 +116,23 @@ def reward_advantages(objective: Objective, rewards: Tensor, scale: Tensor) -> T
     return advantages.decoupled(rewards)
 
 
-def direct_advantages(
-    objective: Objective, rewards: Tensor, ratios: Tensor | None
-) -> Tensor | None:
-    """The advantage of a method that is no weighted sum of rewards' gradients (group_dpo), `(B, G)`."""
-    if objective.method != "group_dpo":
-        return None
-    if ratios is None:
-        raise MethodError("group_dpo needs log-likelihood ratios to the base; pass `ratios`.")
-    # Centred, so that an unscored reward counts as its group's mean; within a group only differences matter.
-    totals = torch.einsum("k,kbg->bg", objective.preferences, advantages.centred(rewards))
-    return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
+def combine_advantages(
+    objective: Objective, weights: Tensor, parts: Tensor, rewards: Tensor, ratios: Tensor
+) -> Tensor:
+    """The advantages that the step follows, `(B, G)`: the weighted sum of the rewards', or the method's own.
+
+    Args:
+        objective: Rewards and method.
+        weights: One a reward, `(K,)`.
+        parts: Advantages of each reward, `(K, B, G)`.
+        rewards: `(K, B, G)`.
+        ratios: log pi - log pi_base of each completion, `(B, G)`; used by `group_dpo` only.
+    """
+    if objective.method == "group_dpo":
+        # Centred, so that an unscored reward counts as its group's mean; in a group only differences matter.
+        totals = torch.einsum("k,kbg->bg", objective.preferences, advantages.centred(rewards))
+        return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
+    combined = torch.einsum("k,kbg->bg", weights, parts)
+    if objective.method == "grpo":  # it has normalised already
+        return combined
+    return combined / advantages.batch_std(combined, rewards)

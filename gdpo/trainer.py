@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .advantages import batch_std
 from .checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
-from .director import Direction, Director
+from .director import Director
 from .errors import TrainingError
 from .evaluation import evaluate
 from .gradients import RewardGradients
 from .history import plain
-from .methods import Objective, direct_advantages
+from .methods import Objective, combine_advantages
 from .metrics import (
     Stopwatch,
     describe_completions,
@@ -157,14 +156,25 @@ class _Loop:
 
         self._phase("updating")
         advantages = self._director.observe(grouped)
+        weights = self._director.decide()
         all_ratios = objective.method == "group_dpo" or settings.kl_coeff > 0
         every = 1 if all_ratios else settings.group_size
         ratios = log_ratios(self._model, rollouts, settings, every, poll)
-        direct = self._direct(grouped, ratios, rollouts)
-        coefficients = torch.cat([advantages.flatten(1), *direct])  # (K, N), or one row more
-        passed = differentiate(self._model, rollouts, coefficients, settings, poll)
-        direction = self._decide(passed.gradients, advantages)
-        norm = self._update(passed.gradients, self._scaled(direction, advantages, grouped), step)
+        passed = differentiate(
+            self._model,
+            rollouts,
+            self._combine(weights, advantages, grouped, ratios, rollouts),
+            advantages.flatten(1),
+            settings,
+            poll,
+            seed=derive_seed(settings.rng_seed, "sketch", step),
+        )
+        direction = self._director.measure(
+            passed.gradients.inner_products().cpu(),
+            advantages.flatten(1),
+            passed.gradients.squared_norms.double().cpu(),
+        )
+        norm = self._update(passed.gradients, step)
         watch.lap("update")
 
         record = {
@@ -187,13 +197,6 @@ class _Loop:
         if step % settings.checkpoint_every == 0:
             self.save()
 
-    def _scaled(self, direction: Direction, advantages: Tensor, rewards: Tensor) -> Tensor:
-        """The weights over the batch's standard deviation; GRPO has normalised already."""
-        if self._objective.method == "grpo":
-            return direction.weights
-        combined = torch.einsum("k,kbg->bg", direction.weights, advantages)
-        return direction.weights / batch_std(combined, rewards)
-
     def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
         settings = self._settings
         return sample(
@@ -207,39 +210,28 @@ class _Loop:
             poll=self._progress.poll,
         )
 
-    def _direct(self, rewards: Tensor, ratios: Tensor, rollouts: Rollouts) -> list[Tensor]:
-        """Advantages outside the rewards' weights, one `(1, N)` or none: the method's own, the pull to the base."""
-        shape = rewards.shape[1:]
-        totals = ratios.sum(1).double().cpu().view(shape)
-        direct = direct_advantages(self._objective, rewards, totals)
-        if direct is not None:
-            # Its formula has no token normaliser: undo the one of `differentiate`.
-            direct = direct * float(rollouts.lengths.sum())
-        if self._settings.kl_coeff > 0:
-            pull = -self._settings.kl_coeff * (totals - totals.mean(-1, keepdim=True))
-            direct = pull if direct is None else direct + pull
-        return [] if direct is None else [direct.view(1, -1)]
-
-    def _decide(self, gradients: RewardGradients, advantages: Tensor) -> Direction:
-        count = len(self._objective.rewards)
-        raw = gradients.inner_products()[:count, :count].cpu()
-        return self._director.decide(
-            raw, advantages.flatten(1), gradients.squared_norms.double().cpu()
-        )
-
-    def _update(self, gradients: RewardGradients, weights: Tensor, step: int) -> float:
-        """Climb along the weighted sum of the gradients; returns its norm before clipping."""
+    def _combine(
+        self,
+        weights: Tensor,
+        advantages: Tensor,
+        rewards: Tensor,
+        ratios: Tensor,
+        rollouts: Rollouts,
+    ) -> Tensor:
+        """The advantages that the step follows, `(N,)`: the weighted sum, or the method's own; and the pull to the base."""
+        totals = ratios.sum(1).double().cpu().view(rewards.shape[1:])
+        combined = combine_advantages(self._objective, weights, advantages, rewards, totals)
         if self._objective.method == "group_dpo":
-            weights = torch.zeros_like(
-                weights
-            )  # its own advantage is the step; the rewards' are for diagnosis
-        rest = weights.new_ones(
-            gradients.count - len(weights)
-        )  # direct advantages count as they are
-        weights = torch.cat([weights, rest])
-        for parameter, gradient in zip(
-            gradients.parameters, gradients.combine(weights), strict=True
-        ):
+            # Its formula has no token normaliser: undo the one of `differentiate`.
+            combined = combined * float(rollouts.lengths.sum())
+        if self._settings.kl_coeff > 0:
+            pull = totals - totals.mean(-1, keepdim=True)
+            combined = combined - self._settings.kl_coeff * pull
+        return combined.flatten()
+
+    def _update(self, gradients: RewardGradients, step: int) -> float:
+        """Climb along the combined gradient; returns its norm before clipping."""
+        for parameter, gradient in zip(gradients.parameters, gradients.combined, strict=True):
             parameter.grad = -gradient.to(parameter.dtype)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
         if norm != norm or norm == float("inf"):

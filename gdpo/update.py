@@ -23,7 +23,7 @@ class Differentiated(NamedTuple):
     """What one backward pass gives.
 
     Attributes:
-        gradients: Those of all rows of the coefficients.
+        gradients: The combined one, and what is known of each reward's.
         entropy: Mean over the completions' tokens, in nats.
         sampler_gap: Mean |log pi of the update - log pi of the sampling| per token, in nats.
     """
@@ -60,11 +60,13 @@ def log_ratios(
 def differentiate(
     model: Any,
     rollouts: Rollouts,
-    coefficients: Tensor,
+    combination: Tensor,
+    advantages: Tensor,
     settings: TrainSettings,
     poll: Callable[[], None],
+    seed: int = 0,
 ) -> Differentiated:
-    """The gradients (1/N) sum_i coefficients_ri s_i for each row r, in one backward pass; and the entropy.
+    """The gradient (1/N) sum_i c_i s_i and the inner products of the rewards' gradients, in one backward pass.
 
     s_i = grad l_i with l_i = (N / tokens of the batch) sum_t log pi: every token of the step weighs the
     same, whichever completion it is in (DAPO, arXiv 2503.14476). The ratio of the policy to the one that
@@ -74,15 +76,17 @@ def differentiate(
     Args:
         model: With the adapter that is being trained.
         rollouts: N completions.
-        coefficients: Advantages, `(R, N)`.
+        combination: c, the advantages that the step follows, `(N,)`.
+        advantages: Those of each reward, `(K, N)`.
         settings: For the micro-batches, the temperature and activation checkpointing.
         poll: Called before each layer, forward and backward; may raise to stop.
+        seed: Of the sketches' signs.
 
     Raises:
         TrainingError: The update's log-probabilities are not those of the sampling.
     """
-    count, device = coefficients.shape[1], rollouts.logprobs.device
-    gradients = RewardGradients(model, (coefficients / count).float().to(device))
+    count, device = len(combination), rollouts.logprobs.device
+    gradients = RewardGradients(model, combination, advantages, seed)
     tokens = rollouts.lengths.sum()
     entropy, gap = torch.zeros((), device=device), torch.zeros((), device=device)
     rows = torch.arange(count, device=device)

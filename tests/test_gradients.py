@@ -1,4 +1,4 @@
-"""K gradients from one backward pass are the K gradients of K backward passes."""
+"""What one backward pass gives is what K backward passes give."""
 
 from __future__ import annotations
 
@@ -48,51 +48,76 @@ def separate_passes(model, rollouts, coefficients):
     return parameters, [torch.stack(each) for each in zip(*found, strict=True)]
 
 
+def one_pass(model, rollouts, combination, advantages, *, seed=0, micro_batch=8, enabled=False):
+    gradients = RewardGradients(model, combination, advantages, seed)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(5))
+    with checkpointing(model, enabled), gradients.recording():
+        for rows in order.split(micro_batch):
+            gradients.backward(log_likelihoods(model, rollouts, rows), rows)
+    return gradients
+
+
 @pytest.mark.parametrize("micro_batch", [8, 3, 1])
 @pytest.mark.parametrize("enabled", [False, True])
 def test_one_pass_equals_k_separate_passes(training, micro_batch, enabled):
     model, rollouts = training
-    coefficients = torch.randn(K, 8, generator=torch.Generator().manual_seed(4))
-    parameters, expected = separate_passes(model, rollouts, coefficients)
+    advantages = torch.randn(K, 8, generator=torch.Generator().manual_seed(4))
+    weights = torch.tensor([0.5, -1.0, 2.0, 0.1, 0.7])
+    parameters, expected = separate_passes(model, rollouts, advantages / 8)
 
-    gradients = RewardGradients(model, coefficients)
-    with checkpointing(model, enabled), gradients.recording():
-        for rows in torch.randperm(8, generator=torch.Generator().manual_seed(5)).split(
-            micro_batch
-        ):
-            gradients.backward(log_likelihoods(model, rollouts, rows), rows)
+    gradients = one_pass(
+        model, rollouts, weights @ advantages, advantages, micro_batch=micro_batch, enabled=enabled
+    )
 
     assert [id(p) for p in gradients.parameters] == [id(p) for p in parameters]
-    for buffer, wanted in zip(gradients.buffers, expected, strict=True):
-        assert wanted.abs().max() > 1e-4
-        torch.testing.assert_close(buffer, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+    for combined, sketch, each in zip(
+        gradients.combined, gradients.sketches, expected, strict=True
+    ):
+        wanted = torch.einsum("k,k...->...", weights, each)
+        assert wanted.abs().max() > 1e-5
+        close(combined, wanted)
+        close(sketch, gradients.sketch(each))  # as if the K gradients had been kept
+
+
+def close(found, wanted):
+    scale = 1e-5 * float(wanted.abs().max())
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=scale)
 
 
 def test_squared_norms_are_those_of_each_completion_alone(training):
     model, rollouts = training
     _, each = separate_passes(model, rollouts, torch.eye(8))
     expected = sum(g.flatten(1).square().sum(1) for g in each)
-    gradients = RewardGradients(model, torch.ones(1, 8))
-    with gradients.recording():
-        gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))
+    gradients = one_pass(model, rollouts, torch.ones(8), torch.ones(1, 8))
     torch.testing.assert_close(gradients.squared_norms, expected, rtol=1e-4, atol=0)
 
 
-def test_inner_products_and_combination_follow_from_the_buffers(training):
+def test_the_sketches_inner_products_are_unbiased_and_close(training):
+    """Over 64 draws of the signs the mean approaches the exact inner products; one draw is near already."""
     model, rollouts = training
-    coefficients = torch.randn(3, 8, generator=torch.Generator().manual_seed(6))
-    _, expected = separate_passes(model, rollouts, coefficients)
+    advantages = torch.randn(3, 8, generator=torch.Generator().manual_seed(6))
+    _, expected = separate_passes(model, rollouts, advantages / 8)
     flat = torch.cat([g.flatten(1) for g in expected], 1).double()
-    gradients = RewardGradients(model, coefficients)
-    with gradients.recording():
-        gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))
-    torch.testing.assert_close(gradients.inner_products(), flat @ flat.T, rtol=1e-4, atol=1e-8)
-    weights = torch.tensor([0.5, -1.0, 2.0])
-    for combined, each in zip(gradients.combine(weights), expected, strict=True):
-        wanted = torch.einsum("k,k...->...", weights, each)
-        torch.testing.assert_close(
-            combined, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max())
-        )
+    exact = flat @ flat.T
+    lengths = exact.diagonal().sqrt()
+    draws = []
+    for seed in range(64):
+        gradients = RewardGradients(model, torch.ones(8), advantages, seed)
+        for sketch, each in zip(gradients.sketches, expected, strict=True):
+            sketch.copy_(gradients.sketch(each))
+        draws.append(gradients.inner_products())
+    errors = (torch.stack(draws) - exact) / (lengths[:, None] * lengths)  # as cosines
+    spread = errors.std(0)
+    assert float(spread.max()) < 0.2  # the model is tiny: 36 matrices of rank 4
+    assert float((errors.mean(0).abs() / (spread / 8)).max()) < 4
+
+
+def test_the_sketches_of_k_rewards_are_small(training):
+    """K numbers for each column instead of each entry: K / rank of the adapter."""
+    model, _ = training
+    gradients = RewardGradients(model, torch.ones(8), torch.ones(K, 8), 0)
+    adapter = sum(p.numel() for p in gradients.parameters)
+    assert sum(s.numel() for s in gradients.sketches) == K * adapter / 4  # rank 4
 
 
 def test_layers_with_further_dimensions_count_and_flattened_ones_are_refused():
@@ -112,10 +137,10 @@ def test_layers_with_further_dimensions_count_and_flattened_ones_are_refused():
 
     model, inputs = Holder(), torch.randn(4, 1, 6, 5)
     expected = torch.autograd.grad(model.linear(inputs).square().sum(), model.linear.weight)[0]
-    gradients = RewardGradients(model, torch.ones(1, 4))
+    gradients = RewardGradients(model, torch.ones(4), torch.ones(1, 4), 0)
     with gradients.recording():
         gradients.backward(model.linear(inputs).square().sum((1, 2, 3)), torch.arange(4))
-        torch.testing.assert_close(gradients.buffers[0][0], expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(4 * gradients.combined[0], expected, rtol=1e-5, atol=1e-4)
         flat = model.linear(inputs.flatten(0, 2)).square().sum()
         with pytest.raises(TrainingError, match=r"shape \(24, 5\) for 4 completions"):
             gradients.backward(flat[None], torch.arange(4))
@@ -125,7 +150,7 @@ def test_the_model_is_as_before_after_recording(training):
     model, rollouts = training
     rows = torch.arange(8)
     before = log_likelihoods(model, rollouts, rows)
-    gradients = RewardGradients(model, torch.ones(1, 8))
+    gradients = RewardGradients(model, torch.ones(8), torch.ones(1, 8), 0)
     with gradients.recording():
         during = log_likelihoods(model, rollouts, rows)
     after = log_likelihoods(model, rollouts, rows)
@@ -140,7 +165,7 @@ def test_checkpointing_recomputes_each_layer_in_the_backward_pass(training):
     calls = []
     layer = model.get_base_model().model.layers[0]
     handle = layer.mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-    gradients = RewardGradients(model, torch.ones(1, 8))
+    gradients = RewardGradients(model, torch.ones(8), torch.ones(1, 8), 0)
     with checkpointing(model, True), gradients.recording():
         gradients.backward(log_likelihoods(model, rollouts, torch.arange(8)), torch.arange(8))
     handle.remove()

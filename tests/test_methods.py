@@ -24,7 +24,8 @@ def observe_and_decide(director: Director, scores: torch.Tensor, gradients: torc
     advantages = director.observe(scores).flatten(1)
     count = advantages.shape[1]
     mixed = advantages @ gradients / count
-    return director.decide(mixed @ mixed.T, advantages, gradients.square().sum(1))
+    director.decide()
+    return director.measure(mixed @ mixed.T, advantages, gradients.square().sum(1))
 
 
 def steps(method: str, count: int, weighting: str = "directed"):

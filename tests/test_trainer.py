@@ -245,7 +245,7 @@ def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
     seen = {}
     original = trainer.differentiate
 
-    def spy(model, rollouts, coefficients, settings, poll):
+    def spy(model, rollouts, combination, advantages, settings, poll, **options):
         parameters = [p for p in model.parameters() if p.requires_grad]
         rows = [p for p in seen["batch"] for _ in range(4)]
         rewards = score_rewards(objective().rewards, rows, rollouts.completions, poll)
@@ -259,7 +259,7 @@ def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
         differences = u[:, :, None] - u[:, None, :]
         loss = -torch.nn.functional.logsigmoid(differences)[beats].mean()
         seen["expected"] = torch.autograd.grad(loss, parameters)
-        return original(model, rollouts, coefficients, settings, poll)
+        return original(model, rollouts, combination, advantages, settings, poll, **options)
 
     def remember(*arguments):
         seen["batch"] = draw(*arguments)
@@ -308,7 +308,7 @@ def test_kl_pull_is_the_gradient_of_the_divergence(tiny_policy, tmp_path):
         ratios = log_ratios(model, rollouts, settings, 1).sum(1)
         pull = -(ratios - ratios.mean())
         found = differentiate(
-            model, rollouts, pull[None].double(), settings, lambda: None
+            model, rollouts, pull.double(), pull[None].double(), settings, lambda: None
         ).gradients
 
         ids, mask = rollouts.prompt_ids[:1], rollouts.prompt_mask[:1]
@@ -319,7 +319,7 @@ def test_kl_pull_is_the_gradient_of_the_divergence(tiny_policy, tmp_path):
         exact = torch.autograd.grad(-divergence, [p for p in model.parameters() if p.requires_grad])
         assert float(divergence.detach()) > 0.05
         assert score_tokens(model, rollouts, torch.arange(2), 1.0).logprobs.shape == (2, 1)
-    ours = torch.cat([buffer[0].flatten() for buffer in found.buffers])
+    ours = torch.cat([gradient.flatten() for gradient in found.combined])
     theirs = torch.cat([g.flatten() for g in exact])
     assert float(torch.nn.functional.cosine_similarity(ours, theirs, dim=0)) > 0.97
     assert float(ours.norm() / theirs.norm()) == pytest.approx(1.0, abs=0.1)
