@@ -24,6 +24,9 @@ METHODS: dict[str, str] = {
     "gdpo_decoupled": "published GDPO, arXiv 2601.05242: group z-score per reward, fixed weights",
     "grpo": "GRPO: rewards are added with fixed weights, then normalised in the group",
     "group_dpo": "online group-wise DPO on the fixed-weight sum of the rewards",
+    "gd2po": "GD2PO, arXiv 2606.16771: published GDPO without the completions on which the rewards disagree",
+    "corr_grpo": "CorrGRPO, arXiv 2609.36820: GRPO, normalised by the rewards' correlations instead of their scale",
+    "saturation_aware": "SA-MRPO, arXiv 2608.16072: published GDPO, a reward counts less the nearer it is to its best",
 }
 # Sockets of the Combine Rewards node.
 MAX_REWARDS = 16
@@ -55,6 +58,11 @@ class Objective:
     def targets(self) -> Tensor:
         """What is good enough, `(K,)`."""
         return torch.tensor([r.target for r in self.rewards], dtype=torch.float64)
+
+    @property
+    def lows(self) -> Tensor:
+        """Lower bound of each reward, `(K,)`."""
+        return torch.tensor([r.scorer.value_range[0] for r in self.rewards], dtype=torch.float64)
 
     @property
     def ranges(self) -> Tensor:
@@ -113,6 +121,12 @@ def reward_advantages(objective: Objective, rewards: Tensor, scale: Tensor) -> T
         return advantages.pooled(rewards, scale)
     if objective.method == "grpo":
         return advantages.summed_then_normalised(rewards, objective.preferences)
+    if objective.method == "gd2po":
+        return advantages.filtered(rewards, objective.preferences)
+    if objective.method == "corr_grpo":
+        return advantages.correlation_normalised(rewards, objective.preferences)
+    if objective.method == "saturation_aware":
+        return advantages.saturation_aware(rewards, objective.lows, objective.ranges)
     return advantages.decoupled(rewards)
 
 
@@ -133,6 +147,12 @@ def combine_advantages(
         totals = torch.einsum("k,kbg->bg", objective.preferences, advantages.centred(rewards))
         return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
     combined = torch.einsum("k,kbg->bg", weights, parts)
-    if objective.method == "grpo":  # it has normalised already
+    if objective.method == "gdpo":
+        # The deviation of the sum at the start, if the rewards were independent. That of the batch would make
+        # the steps as long at the end, where there is little left to gain, as at the start.
+        return combined / objective.preferences.square().sum().sqrt()
+    if objective.method in {"grpo", "corr_grpo"}:  # they have normalised in the group
         return combined
+    if objective.method == "gd2po":
+        return advantages.whitened(combined, advantages.agreeing(rewards, objective.preferences))
     return combined / advantages.batch_std(combined, rewards)

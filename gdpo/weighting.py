@@ -16,8 +16,12 @@ from torch import Tensor
 from .errors import MethodError
 from .gramian import dispersion
 
-# A reward that has reached its target keeps this share of its preference, so that it is not let go.
-_MAINTENANCE = 0.05
+# Gramian, preferences and deficits to weights.
+Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# What has been reached is held: a reward at its target keeps this share of the mean preference. With 0.05 it was
+# let go and had to be won again.
+_MAINTENANCE = 0.2
 # A deficit of 2 means: as far below the start as the target is above it.
 _MAX_DEFICIT = 2.0
 # The way from start to target is taken as at least this share of the range.
@@ -26,6 +30,8 @@ _MIN_WAY = 0.05
 _LEAD = 0.05
 # Projections may raise a weight to at most this multiple of the largest working preference.
 _MAX_RATIO = 4.0
+# Each reward is to gain at least this share of what its own part of the plain sum would give it.
+_MARGIN = 0.3
 # Hildreth's iteration stops when no multiplier moves by more than this share.
 _TOLERANCE = 1e-9
 _MAX_SWEEPS = 1000
@@ -50,8 +56,12 @@ def deficits(means: Tensor, starts: Tensor, targets: Tensor, ranges: Tensor) -> 
 
 
 def working_preference(preferences: Tensor, deficit: Tensor) -> Tensor:
-    """The preference where it is still needed: p_k = u_k (delta_k + 0.05)."""
-    return preferences * (deficit + _MAINTENANCE)
+    """The preference where it is still needed: p_k = u_k delta_k + 0.2 mean(u).
+
+    The second term is the same for all: a reward that is asked for too loudly pulls harder until it is at its
+    target, not beyond. The sum falls as the targets are neared, and with it the step.
+    """
+    return preferences * deficit + _MAINTENANCE * preferences.mean()
 
 
 def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
@@ -71,21 +81,30 @@ def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
         T, `(K, K)`; the identity where nothing conflicts.
     """
     matrix, order = gramian.tolist(), deficit.argsort(descending=True, stable=True).tolist()
+    zeros = [0.0] * len(matrix)
     rows = []
     for k in range(len(matrix)):
         laggards = [i for i in order if deficit[i] > deficit[k] + _LEAD and matrix[i][i] > 0]
-        rows.append(_project(matrix, k, laggards))
+        start = [float(i == k) for i in range(len(matrix))]
+        rows.append(_project(matrix, start, laggards, zeros))
     return torch.tensor(rows, dtype=gramian.dtype)
 
 
-def _project(matrix: list[list[float]], k: int, laggards: list[int]) -> list[float]:
-    """One row of `project_leaders`, on plain numbers: K is small and the loop is long."""
-    row = [float(i == k) for i in range(len(matrix))]
-    products = list(matrix[k])  # inner products of the current vector with every gradient
+def _project(
+    matrix: list[list[float]], start: list[float], faces: list[int], least: list[float]
+) -> list[float]:
+    """The nearest vector to `start` whose inner product with gradient i is at least least_i, for each of `faces`.
+
+    Hildreth's procedure in coordinates of all gradients; on plain numbers, as K is small and the loop is long.
+    """
+    row = list(start)
+    products = [  # inner products of the current vector with every gradient
+        sum(s * m for s, m in zip(start, column, strict=True)) for column in matrix
+    ]
     for _ in range(_MAX_SWEEPS):
         moved = 0.0
-        for i in laggards:
-            step = max(-products[i] / matrix[i][i], -row[i])
+        for i in faces:
+            step = max((least[i] - products[i]) / matrix[i][i], start[i] - row[i])
             row[i] += step
             products = [p + step * m for p, m in zip(products, matrix[i], strict=True)]
             moved = max(moved, abs(step) / (1 + row[i]))
@@ -114,7 +133,20 @@ def fixed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
     return preferences.clone()
 
 
-def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Callable[..., Tensor]:
+def dualproj_margin(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """DualProj that keeps off the edge: alpha = u + lambda, the nearest to u with g_k . d >= 0.3 u_k |g_k|^2.
+
+    DualProj (arXiv 2406.16232) asks for g_k . d >= 0 and, where rewards conflict, ends exactly there, so that
+    noise turns half of the steps against the protected reward. The margin is this pack's own. lambda solves
+    min_{lambda >= 0} 1/2 lambda' M lambda + lambda' (M u - m), m_k = 0.3 u_k M_kk, the dual of that projection.
+    """
+    matrix, start = gramian.tolist(), preferences.tolist()
+    least = (_MARGIN * preferences * gramian.diagonal()).tolist()
+    faces = [i for i in range(len(matrix)) if matrix[i][i] > 0]
+    return torch.tensor(_project(matrix, start, faces, least), dtype=gramian.dtype)
+
+
+def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Rule:
     """A weighting of torchjd, with the preference as its vector, or multiplied on where it knows none."""
 
     def rule(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -130,25 +162,39 @@ def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Callable
     return rule
 
 
-WEIGHTINGS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Tensor], str]] = {
+def _proportions(rule: Rule) -> Rule:
+    """The rule's weights to sum 1: how long its direction is says nothing about how far to go."""
+
+    def scaled(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+        weights = rule(gramian, preferences, deficit)
+        return weights / weights.sum().clamp(min=1e-30)
+
+    return scaled
+
+
+WEIGHTINGS: dict[str, tuple[Rule, str]] = {
     "directed": (directed, "by deficit; leaders are projected off laggards (this pack's GDPO)"),
     "by_deficit": (by_deficit, "by deficit alone, no projection"),
     "fixed": (fixed, "the preferences, unchanged"),
     "upgrad": (
-        _torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True),
+        _proportions(_torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True)),
         "UPGrad, arXiv 2406.16232: no reward is pushed back, symmetric",
     ),
     "dualproj": (
-        _torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True),
+        _proportions(_torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True)),
         "DualProj, arXiv 2406.16232: nearest direction that pushes no reward back",
     ),
     "mgda": (
-        _torchjd(lambda a, u: a.MGDAWeighting(), preferred=False),
+        _proportions(_torchjd(lambda a, u: a.MGDAWeighting(), preferred=False)),
         "MGDA: the shortest convex combination, then times the preferences",
     ),
     "pcgrad": (
-        _torchjd(lambda a, u: a.PCGradWeighting(), preferred=False),
+        _proportions(_torchjd(lambda a, u: a.PCGradWeighting(), preferred=False)),
         "PCGrad, arXiv 2001.06782: pairwise projections, then times the preferences",
+    ),
+    "dualproj_margin": (
+        _proportions(dualproj_margin),
+        "DualProj that leaves each reward at least 30 % of the gain of its own part",
     ),
 }
 

@@ -7,7 +7,7 @@ import torch
 
 from gdpo.director import Director
 from gdpo.errors import MethodError
-from gdpo.methods import METHODS, combine_rewards, reward_advantages
+from gdpo.methods import METHODS, combine_advantages, combine_rewards, reward_advantages
 from gdpo.rewards import SCORERS
 from gdpo.rewards.base import Reward
 
@@ -133,6 +133,51 @@ def test_a_reward_that_never_scored_does_not_spoil_the_others():
         )
     assert torch.isfinite(direction.weights).all()
     assert json.loads(json.dumps(director.state(), allow_nan=False))["_means"][1] is None
+
+
+@pytest.mark.parametrize("method", ["gdpo_decoupled", "gd2po", "saturation_aware"])
+def test_methods_that_whiten_end_with_standard_deviation_one(method):
+    objective = combine_rewards(rewards(1.0, 2.0, 3.0), method=method)
+    scores = torch.rand(3, 8, 6, generator=torch.Generator().manual_seed(6), dtype=F64)
+    parts = reward_advantages(objective, scores, torch.ones(3, dtype=F64))
+    found = combine_advantages(objective, objective.preferences, parts, scores, torch.zeros(8, 6))
+    taken = found[found != 0]
+    assert float(taken.std()) == pytest.approx(1.0, abs=1e-3)
+    assert float(taken.mean()) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["grpo", "corr_grpo"])
+def test_methods_that_normalise_in_the_group_are_the_plain_weighted_sum(method):
+    objective = combine_rewards(rewards(1.0, 2.0), method=method)
+    scores = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(7), dtype=F64)
+    parts = reward_advantages(objective, scores, torch.ones(2, dtype=F64))
+    found = combine_advantages(objective, objective.preferences, parts, scores, torch.zeros(4, 6))
+    torch.testing.assert_close(found, parts[0] / 3 + 2 * parts[1] / 3)
+
+
+def test_gd2po_is_published_gdpo_where_no_rewards_disagree():
+    base = torch.rand(1, 4, 6, generator=torch.Generator().manual_seed(8), dtype=F64)
+    scores = torch.cat([base, 3 * base + 1])
+    found = []
+    for method in ("gd2po", "gdpo_decoupled"):
+        objective = combine_rewards(rewards(1.0, 2.0), method=method)
+        parts = reward_advantages(objective, scores, torch.ones(2, dtype=F64))
+        found.append(
+            combine_advantages(objective, objective.preferences, parts, scores, torch.zeros(4, 6))
+        )
+    torch.testing.assert_close(*found)
+
+
+def test_saturation_is_measured_in_the_rewards_own_range():
+    # Conciseness has the range [0, 1]: half of it is reached, so every part is (1 - 0.5)^0.5 of published GDPO's.
+    objective = combine_rewards(rewards(1.0), method="saturation_aware")
+    assert objective.lows.tolist() == [0.0]
+    scores = torch.tensor([[[0.25, 0.75]]], dtype=F64)
+    ones = torch.ones(1, dtype=F64)
+    published = reward_advantages(
+        combine_rewards(rewards(1.0), method="gdpo_decoupled"), scores, ones
+    )
+    torch.testing.assert_close(reward_advantages(objective, scores, ones), 0.5**0.5 * published)
 
 
 def test_one_reward_gives_the_same_direction_under_gdpo_decoupled_and_grpo():

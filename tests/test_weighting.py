@@ -35,13 +35,14 @@ def test_deficit_of_a_reward_that_started_at_its_target_stays_finite():
 def test_without_conflict_the_weights_are_the_working_preferences():
     matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.2))
-    torch.testing.assert_close(found, vector(0.525, 0.125))
+    # p_k = u_k delta_k + 0.2 mean(u): 0.5 + 0.1 and 0.1 + 0.1
+    torch.testing.assert_close(found, vector(0.6, 0.2))
 
 
 def test_two_conflicting_rewards_by_hand():
     # M = [[1, -1], [-1, 4]]; reward 1 (deficit 0) leads reward 0 (deficit 1).
     # g_1 is projected off g_0: lambda = 1 / 1, T_1 = (1, 1), T_0 = (1, 0).
-    # p = (0.5 * 1.05, 0.5 * 0.05) = (0.525, 0.025); alpha = p_0 T_0 + p_1 T_1 = (0.55, 0.025).
+    # p = (0.5 * 1 + 0.1, 0.5 * 0 + 0.1) = (0.6, 0.1); alpha = p_0 T_0 + p_1 T_1 = (0.7, 0.1).
     matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
     rows = weighting.project_leaders(matrix, vector(1.0, 0.0))
     torch.testing.assert_close(rows, torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=F64))
@@ -49,7 +50,7 @@ def test_two_conflicting_rewards_by_hand():
         0.0
     )  # the leader's part no longer harms the laggard
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
-    torch.testing.assert_close(found, vector(0.55, 0.025))
+    torch.testing.assert_close(found, vector(0.7, 0.1))
 
 
 def test_equal_deficits_project_nothing():
@@ -120,16 +121,23 @@ def test_a_lead_within_the_noise_makes_nobody_yield():
 
 
 def test_projections_raise_a_weight_to_four_preferences_at_most():
-    # g_1 is ten times as long and opposed: T_1 = (10, 1); p = (0.5 * 0.55, 0.5 * 0.35), p_1 * 10 = 1.75
+    # g_1 is ten times as long and opposed: T_1 = (10, 1); p = (0.25 + 0.1, 0.15 + 0.1), p_1 * 10 = 2.5
     matrix = torch.tensor([[1.0, -10.0], [-10.0, 100.5]], dtype=F64)
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(0.5, 0.3))
-    torch.testing.assert_close(found, vector(4 * 0.275, 0.175))
+    torch.testing.assert_close(found, vector(4 * 0.35, 0.25))
 
 
 def test_by_deficit_ignores_the_gradients():
     matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
     found = weighting.weigh("by_deficit", matrix, vector(0.5, 0.5), vector(1.0, 0.0))
-    torch.testing.assert_close(found, vector(0.525, 0.025))
+    torch.testing.assert_close(found, vector(0.6, 0.1))
+
+
+def test_a_loud_preference_pulls_harder_only_until_its_target():
+    far = weighting.working_preference(vector(0.8, 0.2), vector(1.0, 1.0))
+    torch.testing.assert_close(far, vector(0.9, 0.3))
+    there = weighting.working_preference(vector(0.8, 0.2), vector(0.0, 0.0))
+    torch.testing.assert_close(there, vector(0.1, 0.1))
 
 
 # PCGrad is left out: it projects in a random order.
@@ -151,7 +159,8 @@ def test_torchjd_rules_are_torchjds():
         "dualproj": DualProjWeighting(pref_vector=u)(matrix),
         "mgda": MGDAWeighting()(matrix) * u,
     }.items():
-        torch.testing.assert_close(weighting.weigh(rule, matrix, u, deficit), expected)
+        found = weighting.weigh(rule, matrix, u, deficit)
+        torch.testing.assert_close(found, expected / expected.sum())
 
 
 def test_upgrad_is_the_preference_without_conflict():
@@ -192,3 +201,44 @@ def test_spread_changes_nothing_above_the_floor_or_where_it_cannot_be_reached():
         2, 2, dtype=F64
     )  # twice the same reward: dispersion 1/2 whatever the weights
     assert torch.equal(weighting.spread(weights, alike, weights, 0.7), weights)
+
+
+def test_dualproj_with_a_margin_by_hand():
+    # M u = (0.7, -0.2); asked for 0.3 u_k M_kk = (0.24, 0.06). The first holds; lambda_2 = 0.06 + 0.2 = 0.26 makes
+    # the second hold, and then the first has 0.7 - 0.13 = 0.57 still. alpha = (0.8, 0.46).
+    matrix = torch.tensor([[1.0, -0.5], [-0.5, 1.0]], dtype=F64)
+    found = weighting.dualproj_margin(matrix, vector(0.8, 0.2), vector(1.0, 1.0))
+    torch.testing.assert_close(found, vector(0.8, 0.46))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_dualproj_with_a_margin_is_optimal(count, seed):
+    matrix = positive_semidefinite(random_gramian(count, seed))
+    preferences = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=F64) + 0.1
+    raised = weighting.dualproj_margin(matrix, preferences, torch.ones(count)) - preferences
+    slack = matrix @ (preferences + raised) - 0.3 * preferences * matrix.diagonal()
+    scale = float(matrix.diagonal().max())
+    # The conditions of the quadratic program: feasible, multipliers not negative, complementary.
+    assert float(slack.min()) > -1e-6 * scale
+    assert float(raised.min()) >= 0
+    assert float((raised * slack).abs().max()) < 1e-5 * scale * (1 + float(raised.max()))
+
+
+def test_dualproj_with_a_margin_changes_nothing_without_conflict():
+    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
+    found = weighting.weigh("dualproj_margin", matrix, vector(0.7, 0.3), vector(1.0, 0.2))
+    torch.testing.assert_close(found, vector(0.7, 0.3))
+
+
+def test_dualproj_with_a_vanishing_margin_is_torchjds(monkeypatch):
+    pytest.importorskip("torchjd")
+    monkeypatch.setattr(weighting, "_MARGIN", 0.0)
+    matrix = positive_semidefinite(random_gramian(4, 3))
+    preferences = vector(0.4, 0.3, 0.2, 0.1)
+    ours, theirs = (
+        weighting.weigh(rule, matrix, preferences, torch.ones(4))
+        for rule in ("dualproj_margin", "dualproj")
+    )
+    assert not torch.allclose(ours, preferences, atol=1e-2)
+    torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=0)

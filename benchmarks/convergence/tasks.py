@@ -1,0 +1,197 @@
+"""The tasks: which rewards, at which scales, wanted how much, and what an ideal reply looks like.
+
+All of a task's rewards can be had at once, by its ideal reply; on the way there they conflict. Brevity is
+easiest to get and takes words away from everything else; the right answer is rare and needs words.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gdpo.prompts import Prompt
+from gdpo.rewards.base import Completion, Reward
+from gdpo.rewards.options import option
+
+from .world import FILLERS, LONGEST_REPLY, PROBLEMS, all_prompts
+
+_HELD_OUT = 100
+# Each scale is drawn between these, evenly in its logarithm, by the run's seed.
+_SCALES = (0.1, 10.0)
+# A mis-set preference: one reward is asked for this many times too loudly.
+_TOO_LOUD = 8.0
+PREFERENCES = ("equal", "mis-set")
+
+
+def _fix(prompt: str, words: list[str]) -> float:
+    return _only(prompt, words, PROBLEMS[prompt.split()[1]])
+
+
+def _steps(prompt: str, words: list[str]) -> float:
+    first, second = PROBLEMS[prompt.split()[1]]
+    return _only(prompt, words, ("first", first, "then", second))
+
+
+def _only(prompt: str, words: list[str], wanted: tuple[str, ...]) -> float:
+    """1 if the words are there in this order and no word of another problem's fix is."""
+    size, own = len(wanted), set(PROBLEMS[prompt.split()[1]])
+    found = any(tuple(words[i : i + size]) == wanted for i in range(len(words)))
+    others = {word for fix in PROBLEMS.values() for word in fix} - own
+    return float(found and not others & set(words))
+
+
+def _brevity(limit: int) -> Callable[[str, list[str]], float]:
+    def score(prompt: str, words: list[str]) -> float:
+        return min(1.0, (LONGEST_REPLY - len(words)) / (LONGEST_REPLY - limit))
+
+    return score
+
+
+def _polite(prompt: str, words: list[str]) -> float:
+    return ("please" in words) / 2 + ("thanks" in words) / 2
+
+
+def _format(prompt: str, words: list[str]) -> float:
+    return float(len(words) > 1 and words[0] == "hello" and words[-1] == "bye")
+
+
+def _plain(prompt: str, words: list[str]) -> float:
+    return 1 - min(4, sum(word in FILLERS for word in words)) / 4
+
+
+def _says(word: str) -> Callable[[str, list[str]], float]:
+    return lambda prompt, words: float(word in words)
+
+
+def _names_problem(prompt: str, words: list[str]) -> float:
+    return float(prompt.split()[1] in words)
+
+
+def _no_repeat(prompt: str, words: list[str]) -> float:
+    return len(set(words)) / len(words) if words else 0.0
+
+
+def _apology_first(prompt: str, words: list[str]) -> float:
+    return float("sorry" in words[:2])
+
+
+_MEASURES: dict[str, Callable[[str, list[str]], float]] = {
+    "accuracy": _fix,
+    "steps": _steps,
+    "brevity8": _brevity(8),
+    "brevity10": _brevity(10),
+    "brevity11": _brevity(11),
+    "politeness": _polite,
+    "format": _format,
+    "plain": _plain,
+    "team": _says("team"),
+    "guide": _says("guide"),
+    "problem": _names_problem,
+    "no_repeat": _no_repeat,
+    "apology": _apology_first,
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One of this benchmark's measures, at a scale."""
+
+    kind: ClassVar[str] = "Measured"
+    summary: ClassVar[str] = "A measure of the benchmark."
+
+    measure: str = option("accuracy", "Which.")
+    scale: float = option(1.0, "Width of the range.")
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """From 0 to the scale."""
+        return 0.0, self.scale
+
+    def score(self, prompt: Prompt, completion: Completion) -> float:
+        """The measure, in [0, 1], times the scale."""
+        return self.scale * _MEASURES[self.measure](prompt.text, completion.text.split())
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rewards that can all be had at once, and a policy that starts far from it.
+
+    Attributes:
+        name: In tables.
+        measures: One a reward.
+        loud: The measure that a mis-set preference asks for too loudly.
+        ideal: The ideal reply to a prompt.
+        equal_scales: Whether all rewards have scale 1.
+        rare: Whether the policy is the one whose answers are rarely right.
+    """
+
+    name: str
+    measures: tuple[str, ...]
+    loud: str
+    ideal: Callable[[str], str]
+    equal_scales: bool = False
+    rare: bool = False
+
+    def prompts(self) -> tuple[list[Prompt], list[Prompt]]:
+        """Those to train on and those held out."""
+        found = [Prompt((("user", text),)) for text in all_prompts()]
+        return found[:-_HELD_OUT], found[-_HELD_OUT:]
+
+    def rewards(self, preference: str, seed: int) -> list[Reward]:
+        """The rewards of a run: scales by its seed, preferences equal or one of them too loud."""
+        rng = random.Random(f"{self.name}/{seed}")
+        low, high = _SCALES
+        made = []
+        for measure in self.measures:
+            scale = 1.0 if self.equal_scales else low * (high / low) ** rng.random()
+            loud = preference == "mis-set" and measure == self.loud
+            made.append(
+                Reward(measure, Measured(measure, scale), preference=_TOO_LOUD if loud else 1.0)
+            )
+        return made
+
+    def ideal_values(self) -> list[float]:
+        """Each measure's mean over the ideal replies to the held-out prompts."""
+        texts = [prompt.text for prompt in self.prompts()[1]]
+        return [
+            sum(_MEASURES[m](t, self.ideal(t).split()) for t in texts) / len(texts)
+            for m in self.measures
+        ]
+
+
+def _ideal_support(prompt: str) -> str:
+    first, second = PROBLEMS[prompt.split()[1]]
+    return f"hello please {first} {second} thanks team bye"
+
+
+def _ideal_steps(prompt: str) -> str:
+    problem = prompt.split()[1]
+    first, second = PROBLEMS[problem]
+    return f"hello {problem} please first {first} then {second} thanks bye"
+
+
+def _ideal_ten(prompt: str) -> str:
+    problem = prompt.split()[1]
+    first, second = PROBLEMS[problem]
+    return f"hello sorry {problem} please {first} {second} thanks guide team bye"
+
+
+_THREE = ("accuracy", "politeness", "brevity8")
+_FIVE = (*_THREE, "format", "team")
+_STEPS = ("steps", "politeness", "brevity10", "format", "problem")
+_TEN = (
+    *("accuracy", "politeness", "brevity11", "format", "team"),
+    *("plain", "guide", "problem", "no_repeat", "apology"),
+)
+TASKS = {
+    task.name: task
+    for task in (
+        Task("support3", _THREE, "brevity8", _ideal_support, equal_scales=True),
+        Task("support5", _FIVE, "brevity8", _ideal_support),
+        Task("steps5", _STEPS, "brevity10", _ideal_steps),
+        Task("support10", _TEN, "brevity11", _ideal_ten),
+        Task("rare5", _FIVE, "brevity8", _ideal_support, rare=True),
+    )
+}
