@@ -2,14 +2,17 @@
 
     python run.py bench cost [--quick]
 
-Each measurement runs in a process of its own, on the same model, rollouts and adapter, so that its peak
-memory is its own. Ratios are to the plain step of the same precision: one backward pass of the summed
-advantages by autograd alone. Results go to benchmarks/results/cost.json.
+Times: in one process for each precision, every update is timed right after a plain one, round by round in a
+shuffled order, and the median of the ratios counts: a busy machine slows both alike. Memory: another process for
+each precision, peak of each update above the imported, idle process. Side by side: TRL's GRPOTrainer on the
+same model, prompts, rewards and settings (`pip install "trl>=1.16,<2"`, otherwise it is left out). The result
+goes to benchmarks/results/cost.json, that of --quick to the screen only.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -17,182 +20,156 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "cost.json"
 KS = (1, 2, 5, 10, 20)
-# K passes on a retained graph, K whole passes, ours.
-METHODS = ("retained", "rerun", "one_pass")
-MICRO_BATCH, GROUP, PROMPTS, NEW_TOKENS = 16, 8, 8, 64
-REPEATS = 5
+PRECISIONS = ("fp32", "bf16", "int8", "nf4")
+# Without a card, K passes are measured for every K in one precision only: they take minutes and tell the same.
+FEW_KS = (1, 2, 5)
+ROUNDS, NAIVE_ROUNDS = 5, 2
+TRL_STEPS = 20
+TRL_ARMS = ("trl", "gdpo_decoupled", "gdpo")
+# Steps at the end of a reward curve that are averaged.
+LAST_STEPS = 5
+CHILD_SECONDS = 900
 
 logger = logging.getLogger(__name__)
 
 
-def measure(method: str, count: int, precision: str, device: str, repeats: int) -> dict[str, Any]:
-    """Median seconds of one update and of the sampling, and the peak memory, in this process."""
-    import torch
+class ChildError(RuntimeError):
+    """A measurement failed; the message is the last line of what it said."""
 
-    from gdpo.loading import load_policy
-    from gdpo.metrics import peak_memory_mb
-    from gdpo.policy import trainable
-    from gdpo.prompts import load_prompts
-    from gdpo.rollouts import sample
-    from gdpo.settings import TrainSettings
-    from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
 
-    policy = load_policy(MODEL_DIR, precision=precision, device=device)
-    prompts = load_prompts(TRAIN_PROMPTS)[:PROMPTS]
-    settings = TrainSettings(max_new_tokens=NEW_TOKENS, micro_batch=MICRO_BATCH)
-    with trainable(policy, rank=16, alpha=32, seed=0) as model:
-        begin = time.perf_counter()
-        rollouts = sample(
-            model,
-            policy.base.tokenizer,
-            prompts,
-            group_size=GROUP,
-            max_new_tokens=NEW_TOKENS,
-            seed=0,
-        )
-        sampling = time.perf_counter() - begin
-        advantages = torch.randn(count, GROUP * PROMPTS, generator=torch.Generator().manual_seed(0))
-        update = UPDATES[method]
-        update(model, rollouts, advantages, settings)  # warm-up
-        seconds = []
-        for _ in range(repeats):
-            begin = time.perf_counter()
-            update(model, rollouts, advantages, settings)
-            if device != "cpu":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - begin)
-    return {
-        "update": statistics.median(seconds),
-        "sample": sampling,
-        "memory_mb": peak_memory_mb(device),
-        "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
+def child(module: str, *arguments: object) -> dict[str, Any]:
+    """Run a measurement in a process of its own and read what it prints."""
+    environment = {
+        "OMP_WAIT_POLICY": "passive",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        **os.environ,
     }
-
-
-def plain(model: Any, rollouts: Any, advantages: Any, settings: Any) -> list[Any]:
-    """The fixed-weight step of any trainer: one backward pass of the summed advantages."""
-    return separate(model, rollouts, advantages.sum(0, keepdim=True), settings, retain=False)
-
-
-def retained(model: Any, rollouts: Any, advantages: Any, settings: Any) -> list[Any]:
-    """K backward passes on one retained graph."""
-    return separate(model, rollouts, advantages, settings, retain=True)
-
-
-def rerun(model: Any, rollouts: Any, advantages: Any, settings: Any) -> list[Any]:
-    """K forward and backward passes, one for each reward."""
-    return [separate(model, rollouts, row[None], settings, retain=False) for row in advantages]
-
-
-def separate(model: Any, rollouts: Any, advantages: Any, settings: Any, *, retain: bool) -> Any:
-    """Gradients of each row of `advantages` by autograd, summed over micro-batches."""
-    import torch
-
-    from gdpo.logprobs import score_tokens
-    from gdpo.update import micro_batches
-
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    buffers = [torch.zeros(len(advantages), *p.shape, device=p.device) for p in parameters]
-    rows = torch.arange(advantages.shape[1], device=rollouts.logprobs.device)
-    for part in micro_batches(rollouts, rows, settings.micro_batch):
-        likelihoods = score_tokens(model, rollouts, part, settings.temperature).logprobs.sum(1)
-        for k, row in enumerate(advantages.to(likelihoods)[:, part]):
-            keep = retain and k < len(advantages) - 1
-            loss = (row * likelihoods).sum()
-            for buffer, gradient in zip(
-                buffers, torch.autograd.grad(loss, parameters, retain_graph=keep), strict=True
-            ):
-                buffer[k] += gradient
-    return buffers
-
-
-def one_pass(model: Any, rollouts: Any, advantages: Any, settings: Any) -> list[Any]:
-    """Ours: all gradients from one backward pass, with their inner products."""
-    from gdpo.update import differentiate
-
-    gradients = differentiate(model, rollouts, advantages, settings, lambda: None).gradients
-    gradients.inner_products()
-    return gradients.buffers
-
-
-UPDATES: dict[str, Callable[..., Any]] = {
-    "plain": plain,
-    "retained": retained,
-    "rerun": rerun,
-    "one_pass": one_pass,
-}
-
-
-def in_own_process(*arguments: object) -> dict[str, Any]:
-    """Run `measure` in a child and read what it prints."""
-    command = [sys.executable, "-m", "benchmarks.cost", "--measure", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "times" not in arguments:  # how memory is given back costs time
+        environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=CHILD_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ChildError(f"took longer than {CHILD_SECONDS} s") from error
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"measuring {arguments} failed: {reason}")
+        raise ChildError((done.stderr.strip().splitlines() or ["no message"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def rows_of(precision: str, device: str, ks: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
-    """All rows of one precision, as ratios to its plain step."""
-    base = in_own_process("plain", 1, precision, device, repeats)
+def rows_of(
+    precision: str, device: str, ks: Sequence[int], naive_ks: Sequence[int], rounds: int
+) -> list[dict[str, Any]]:
+    """All rows of one precision, as ratios to the plain step with as many rewards."""
+    lists = (",".join(map(str, ks)), ",".join(map(str, naive_ks)))
+    naive_rounds = min(rounds, NAIVE_ROUNDS)
+    times = child("_cost_child", "times", precision, device, *lists, rounds, naive_rounds)
+    memory = child("_cost_child", "memory", precision, device, *lists)
     rows = []
-    for count in ks:
-        for method in METHODS:
-            found = in_own_process(method, count, precision, device, repeats)
-            rows.append({
-                "k": count,
-                "precision": precision,
-                "device": found["device"],
-                "method": method,
-                "update_time_ratio": round(found["update"] / base["update"], 3),
-                "step_time_ratio": round(
-                    (base["sample"] + found["update"]) / (base["sample"] + base["update"]), 3
-                ),
-                "memory_ratio": round(found["memory_mb"] / base["memory_mb"], 3),
-            })
-            logger.info("%s", rows[-1])
+    for key, seconds in times["seconds"].items():
+        method, count = key.split()
+        peak, base = memory["mb"][key], memory["mb"][f"plain {count}"]
+        ratios = [update / plain for plain, update, _ in seconds]
+        steps = [(update + rest) / (plain + rest) for plain, update, rest in seconds]
+        row = {
+            "k": int(count),
+            "precision": precision,
+            "device": times["device"],
+            "method": method,
+            "update_time_ratio": round(statistics.median(ratios), 3),
+            "step_time_ratio": round(statistics.median(steps), 3),
+            "memory_ratio": round(peak[0] / base[0], 4),
+            "update_seconds": round(statistics.median(update for _, update, _ in seconds), 4),
+            "update_time_range": [round(min(ratios), 3), round(max(ratios), 3)],
+            "memory_mb": round(peak[0], 1),
+        }
+        if device != "cpu":
+            row["reserved_ratio"] = round(peak[1] / base[1], 4)
+        rows.append(row)
+        logger.info("%s", row)
     return rows
 
 
+def side_by_side(device: str, steps: int) -> dict[str, Any]:
+    """TRL's trainer and ours, one after the other, each in a process of its own."""
+    missing = [name for name in ("trl", "datasets") if importlib.util.find_spec(name) is None]
+    if missing:
+        return {"not_measured": f'{missing[0]} is not installed: pip install "trl>=1.16,<2"'}
+    found = {}
+    for arm in TRL_ARMS:
+        try:
+            found[arm] = child("_trl", arm, steps, device)
+        except ChildError as error:
+            return {"not_measured": f"{arm}: {error}"}
+        curves = found[arm]["rewards"]
+        found[arm]["last_rewards"] = {
+            name: round(statistics.mean(values[-LAST_STEPS:]), 4) for name, values in curves.items()
+        }
+        logger.info("%s: %s", arm, {k: v for k, v in found[arm].items() if k != "rewards"})
+    from importlib.metadata import version
+
+    base = found["trl"]
+    return {
+        "trl_version": version("trl"),
+        "steps": steps,
+        "arms": found,
+        "step_time_ratio": _to_trl(found, base, "step_seconds"),
+        "memory_ratio": _to_trl(found, base, "memory_mb"),
+    }
+
+
+def _to_trl(found: dict[str, Any], base: dict[str, Any], key: str) -> dict[str, float]:
+    return {arm: round(one[key] / base[key], 3) for arm, one in found.items() if arm != "trl"}
+
+
 def main(arguments: list[str]) -> int:
-    """Measure all precisions that run here and write the result."""
+    """Measure what runs here and write the result."""
     parser = argparse.ArgumentParser(prog="run.py bench cost", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fp32 and K = 1, 5 only")
-    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--quick", action="store_true", help="fp32, K = 1 and 5, a short side by side"
+    )
     options = parser.parse_args(arguments)
-    if options.measure:
-        method, count, precision, device, repeats = options.measure
-        print(json.dumps(measure(method, int(count), precision, device, int(repeats))))  # noqa: T201
-        return 0
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    precisions = ("fp32",) if options.quick else ("fp32", "bf16", "int8", "nf4")
-    ks = (1, 5) if options.quick else KS
+    precisions, ks = (("fp32",), (1, 5)) if options.quick else (PRECISIONS, KS)
     rows, missing = [], {}
     for precision in precisions:
+        everything = options.quick or device != "cpu" or precision == precisions[0]
+        naive_ks = ks if everything else FEW_KS
         try:
-            rows += rows_of(precision, device, ks, 2 if options.quick else REPEATS)
-        except RuntimeError as error:  # bitsandbytes may be absent; say so in the result
+            rows += rows_of(precision, device, ks, naive_ks, 2 if options.quick else ROUNDS)
+        except ChildError as error:  # bitsandbytes may be absent; say so in the result
             missing[precision] = str(error)
-            logger.warning("%s", error)
+            logger.warning("%s: %s", precision, error)
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
-        "completions": GROUP * PROMPTS,
         "rows": rows,
         "not_measured": missing,
+        "trl": side_by_side(device, 3 if options.quick else TRL_STEPS),
     }
     if not options.quick:
+        try:
+            result["adapter"] = child("_cost_child", "adapter", device)
+        except ChildError as error:
+            result["adapter"] = {"not_measured": str(error)}
+        logger.info("adapter: %s", result["adapter"])
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         logger.info("written to %s", RESULT)
