@@ -14,6 +14,7 @@ from typing import Any
 _WINDOW = 5
 _TRUNCATED = 0.8  # share of completions
 _DEAD = 0.8  # share of groups
+_REACHED = 0.1  # of a reward's way to its target; what is left is smoothed, and so never quite 0
 _ALIKE = 0.95  # cosine of two rewards' gradients
 _ENTROPY_LEFT = 0.2  # of the entropy at the start
 _LENGTH_LEFT = 0.25  # of the length at the start
@@ -79,7 +80,7 @@ def _dead_rewards(steps: Sequence[Record]) -> Iterator[Finding]:
             _mean(last, "rewards", name, "mean"),
         )
         deficit = _mean(last, "deficits", name)
-        if dead is None or dead < _DEAD or (deficit is not None and deficit <= 0):
+        if dead is None or dead < _DEAD or (deficit is not None and deficit <= _REACHED):
             continue  # a reward at its target may well be constant
         yield Finding(
             "dead",

@@ -14,13 +14,14 @@ from . import host
 from .guard import guarded
 from .inputs import socket, text
 from .live import describe_run
-from .paths import check_tree, resolve_output
+from .paths import check_tree, name_verdict, resolve_output
 
 logger = logging.getLogger(__name__)
 
 FIGURE = "convergence.png"
 MAX_RUNS = 4
 _LISTED = 8  # names of runs that a message offers
+_OFFERED = 100  # and that the page's menu offers
 
 
 class GDPOPlotConvergence:
@@ -42,6 +43,12 @@ class GDPOPlotConvergence:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         """The node's inputs, as ComfyUI asks for them."""
+        kind, look = text(
+            "",
+            "Names of saved runs below gdpo/ in the output folder, with commas between them: they are laid "
+            f"over the linked ones, or drawn alone. {MAX_RUNS} runs at most.",
+            hint="e.g. my-run, my-run-2",
+        )
         return {
             "required": {},
             "optional": {
@@ -52,12 +59,8 @@ class GDPOPlotConvergence:
                     )
                     for number in range(2, MAX_RUNS + 1)
                 },
-                "saved_runs": text(
-                    "",
-                    "Names of saved runs below gdpo/ in the output folder, with commas between them: they are laid "
-                    f"over the linked ones, or drawn alone. {MAX_RUNS} runs at most.",
-                    hint="e.g. my-run, my-run-2",
-                ),
+                # The page makes a menu of the names, see web/saved_runs.mjs; any other name may be typed.
+                "saved_runs": (kind, {**look, "saved": _saved_names()[:_OFFERED]}),
             },
         }
 
@@ -104,9 +107,20 @@ def _saved_folders(names: str) -> Iterator[Path]:
 
 def _offer(root: Path) -> str:
     """The newest runs in `root`, as the end of a message."""
+    names = _newest(root)
+    return "; the newest are " + ", ".join(names[:_LISTED]) if names else ""
+
+
+def _saved_names() -> list[str]:
+    """The saved runs that can be named, the newest first; must not fail."""
+    try:
+        names = _newest(host.folders().output / "gdpo")
+    except OSError:
+        return []  # a folder that may not be read, or a run that was deleted just now
+    return [name for name in names if name_verdict(name, "saved_runs") is True]
+
+
+def _newest(root: Path) -> list[str]:
+    """Names of the folders in `root` that hold a run, the newest first."""
     files = sorted(root.glob(f"*/{HISTORY_FILE}"), key=lambda file: -file.stat().st_mtime)
-    return (
-        "; the newest are " + ", ".join(file.parent.name for file in files[:_LISTED])
-        if files
-        else ""
-    )
+    return [file.parent.name for file in files]

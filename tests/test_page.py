@@ -1,4 +1,4 @@
-"""The pack in ComfyUI's real page: templates, the live chart, a reload, and the page's own interrupt.
+"""The pack in ComfyUI's real page: templates, the live chart, a reload, saved runs, and the page's own interrupt.
 
 The variable GDPO_COMFYUI holds the address of a running ComfyUI with this pack; tests/page/pictures.py names
 what else is needed.
@@ -35,8 +35,22 @@ MISSING = (
     "() => app.graph._nodes.map((n) => n.type).filter((t) => !LiteGraph.registered_node_types[t])"
 )
 QUEUED = "async () => (await app.graphToPrompt()).output"
+ALONE = """() => { app.graph.clear();
+  app.graph.add(LiteGraph.createNode("GDPOPlotConvergence")) }"""
+SAVED = """() => app.graph._nodes.find((node) => node.type === "GDPOPlotConvergence").widgets
+  .find((widget) => widget.name === "saved_runs").value"""
+MENU = 'select[aria-label="saved runs"]'
+CLASS = """async () => (await import(performance.getEntriesByType("resource")
+  .find(({ name }) => name.endsWith("/chart_view.mjs")).name)).ChartView.prototype"""
+STOPWATCH = """() => {
+  document.addEventListener("click", () => { window.clicked = performance.now() }, true);
+  app.api.addEventListener("execution_interrupted", () => { window.stopped = performance.now() }) }"""
+IN_USE = """function () {
+  return this.filter((one) => !one.stop.signal.aborted || one.runs.length).length }"""
+# Without the notes beside a title: they need room, and the DOM rendering gives a node another width as it opens.
 CHARTS = f"""() => [...document.querySelectorAll('{pictures.CHART}')].map((chart) =>
-  [chart.parentElement.innerText, chart.querySelectorAll("path").length])"""
+  [chart.parentElement.innerText.replace(/^(line: |marker: ).*$/gm, ""),
+   chart.querySelectorAll("path").length])"""
 
 
 @pytest.fixture(params=[False, True], ids=["canvas", "dom"])
@@ -48,13 +62,37 @@ def page(request):
 def start_training(page, steps: int) -> None:
     pictures.load(page, pictures.QUICK_START)
     page.evaluate(ONLY_TRAIN)
-    pictures.set_train(page, steps=steps, **SMALL)
+    # A seed of its own, or the server answers from its cache.
+    pictures.set_train(page, steps=steps, rng_seed=time.time_ns() // 1_000_000, **SMALL)
     pictures.show_graph(page, *pictures.ASIDE)
     page.locator(pictures.QUEUE).first.click()
 
 
 def wait_for_step(page, step: int) -> None:
     page.wait_for_function(pictures.PROGRESS, arg=step, timeout=120_000)
+
+
+def run_again(page) -> None:
+    """Run the graph that is open, to its end."""
+    page.evaluate("() => { window.ended = null }")
+    page.locator(pictures.QUEUE).first.click()
+    assert pictures.wait_end(page, 120) == "execution_success"
+    page.wait_for_timeout(1000)
+
+
+def count_charts(page) -> int:
+    """How many charts in the page's memory still listen or hold a run; what is no longer used is collected first."""
+    browser = page.context.new_cdp_session(page)
+    prototype = browser.send(
+        "Runtime.evaluate", {"expression": f"({CLASS})()", "awaitPromise": True}
+    )["result"]["objectId"]
+    found = browser.send("Runtime.queryObjects", {"prototypeObjectId": prototype})["objects"]
+    counted = browser.send(
+        "Runtime.callFunctionOn",
+        {"functionDeclaration": IN_USE, "objectId": found["objectId"], "returnByValue": True},
+    )
+    browser.detach()
+    return counted["result"]["value"]
 
 
 def test_every_template_opens_whole_and_without_page_errors(page):
@@ -67,7 +105,18 @@ def test_every_template_opens_whole_and_without_page_errors(page):
     assert page.troubles == []
 
 
-def test_the_chart_follows_a_training_and_is_whole_again_after_a_reload(page):
+def test_a_removed_node_takes_its_chart_out_of_the_pages_memory(page):
+    pictures.load(page, pictures.QUICK_START)
+    assert count_charts(page) == 2
+    for _ in range(3):
+        pictures.load(page, pictures.QUICK_START)
+    assert count_charts(page) == 2
+    page.evaluate("() => app.graph.clear()")
+    page.wait_for_timeout(1000)
+    assert count_charts(page) == 0
+
+
+def test_the_chart_follows_a_training_and_is_whole_again_after_a_reload_and_from_the_cache(page):
     start_training(page, steps=2)
     wait_for_step(page, 1)
     assert pictures.wait_end(page, 120) == "execution_success"
@@ -80,6 +129,34 @@ def test_the_chart_follows_a_training_and_is_whole_again_after_a_reload(page):
     pictures.settle(page)
     pictures.show_graph(page, *pictures.ASIDE)
     assert page.evaluate(CHARTS) == drawn
+    run_again(page)
+    assert page.evaluate(CHARTS) == drawn
+    assert page.troubles == []
+
+
+def test_saved_runs_are_chosen_from_a_menu_laid_over_a_linked_one_and_drawn_alone(page):
+    names = []
+    for steps in (1, 2):
+        start_training(page, steps=steps)
+        assert pictures.wait_end(page, 120) == "execution_success"
+        page.evaluate("() => { window.ended = null }")
+        page.locator(MENU).hover()
+        page.wait_for_timeout(500)
+        names.append(page.locator(f"{MENU} option").nth(1).get_attribute("value"))
+    page.locator(MENU).select_option(names[0])
+    assert page.evaluate(SAVED) == names[0]
+    run_again(page)
+    assert any("2 runs laid over each other" in text for text, _ in page.evaluate(CHARTS))
+
+    page.evaluate(ALONE)
+    page.wait_for_timeout(1000)
+    page.locator(MENU).hover()
+    for name in [*names, names[1]]:  # chosen twice, a run is taken away again
+        page.locator(MENU).select_option(name)
+    assert page.evaluate(SAVED) == names[0]
+    run_again(page)
+    ((text, _),) = page.evaluate(CHARTS)
+    assert f"{names[0]}\nfinished, 1 step" in text
     assert page.troubles == []
 
 
@@ -87,9 +164,11 @@ def test_the_pages_interrupt_button_ends_a_training_within_five_seconds(page):
     start_training(page, steps=1000)
     wait_for_step(page, 1)
     button = page.get_by_role("button", name=pictures.INTERRUPT).first
-    began = time.monotonic()
+    # In the page, since a busy machine may take long to bring the click there.
+    page.evaluate(STOPWATCH)
     button.click()
-    assert pictures.wait_end(page, 30) == "execution_interrupted"
-    assert time.monotonic() - began < 5
+    assert pictures.wait_end(page, 60) == "execution_interrupted"
+    seconds = page.evaluate("() => window.stopped - window.clicked") / 1000
+    assert 0 < seconds < 5
     page.wait_for_timeout(500)
     assert any("stopped" in text for text, _ in page.evaluate(CHARTS))

@@ -56,7 +56,7 @@ export function drawChart(runs, width, height, ground) {
   y += size.middle + GAP + TITLE;
   const third = (width - 4) / 3;
   const small = [panels.drawDispersion, panels.drawLength, panels.drawTruncated].map((draw, n) =>
-    draw(plan, { x: n * third + LEFT, y, w: third - LEFT - 4, h: size.small }),
+    draw(plan, { x: n * third + LEFT, y, w: third - LEFT - 8, h: size.small }),
   );
   y += size.small + 4;
   const parts = [rewards, weights, ...small];

@@ -70,8 +70,11 @@ function render(plan) {
 
 /** One chart: head, curves, and below what they say in words. */
 export class ChartView {
-  /** @param {string} waiting what it says while there is nothing to draw */
-  constructor(waiting) {
+  /**
+   * @param {string} waiting what it says while there is nothing to draw
+   * @param {(stop: AbortSignal) => Node} [makeTool] for what stands above it
+   */
+  constructor(waiting, makeTool) {
     /** @type {Run[]} */
     this.runs = [];
     this.waiting = waiting;
@@ -93,13 +96,14 @@ export class ChartView {
     });
     this.words.tabIndex = 0; // so that keys can scroll it
     this.tip = element("div", { ...TIP, display: "none" });
-    this.element = element("div", STYLE, this.head, this.svg, this.words, this.tip);
+    this.stop = new AbortController();
+    const tools = makeTool ? [makeTool(this.stop.signal)] : [];
+    this.element = element("div", STYLE, ...tools, this.head, this.svg, this.words, this.tip);
     /** @type {Drawing | null} */
     this.drawing = null;
     this.waitingFrame = 0;
     /** @type {PointerEvent | null} where the pointer is, for a chart that changes below it */
     this.pointer = null;
-    this.stop = new AbortController();
     const when = { signal: this.stop.signal };
     this.svg.addEventListener("pointermove", (event) => this.hover(event), when);
     this.svg.addEventListener("pointerleave", () => this.hover(null), when);
@@ -122,8 +126,10 @@ export class ChartView {
     });
   }
 
-  /** Ends all that goes on behind it. */
+  /** Ends all that goes on behind it, and lets go of its runs: the page may keep the element itself. */
   remove() {
+    this.runs = [];
+    this.drawing = null;
     this.stop.abort();
     this.resized.disconnect();
     cancelAnimationFrame(this.waitingFrame);
@@ -142,7 +148,7 @@ export class ChartView {
     }
     const width = this.element.clientWidth - 16;
     const ground = getComputedStyle(this.element).backgroundColor;
-    const free = this.element.clientHeight - this.head.offsetHeight - 20;
+    const free = this.element.clientHeight - this.svgTop() - 10;
     this.drawing = drawChart(this.runs, width, free * (1 - WORDS_SHARE), ground);
     this.svg.setAttribute("width", String(width));
     this.svg.setAttribute("height", String(this.drawing.height));

@@ -8,23 +8,28 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { emptyRun, finished, told } from "./chart_data.mjs";
 import { ChartView } from "./chart_view.mjs";
+import { savedRunsMenu } from "./saved_runs.mjs";
 
 /** @typedef {import("./chart_data.mjs").Run} Run */
 
-/** Our nodes with a chart: what it says before the first run, and its size in pixels. */
+/** Our nodes with a chart: what it says before the first run, its size in pixels, and its field of saved runs. */
 const NODES = new Map([
   [
     "GDPOTrain",
     {
       waiting:
         "Press Run: the training is drawn here while it goes on. " +
-        "(A run of an earlier day is drawn by Plot Convergence, by its name in saved_runs.)",
+        "(Plot Convergence draws the runs of earlier days.)",
       size: [440, 600],
     },
   ],
   [
     "GDPOPlotConvergence",
-    { waiting: "After a run: its curves. Hover them for values.", size: [440, 520] },
+    {
+      waiting: "After a run: its curves. Hover them for values. Saved runs are drawn by the next Run.",
+      size: [440, 520],
+      saved: "saved_runs",
+    },
   ],
 ]);
 const MARGIN = 24; // that the canvas keeps around an element
@@ -127,10 +132,13 @@ function showKnown(node) {
  * A chart at the end of the node. Neither saved workflows nor the queued graph contain it.
  *
  * @param {any} node
- * @param {{waiting: string, size: number[]}} look
+ * @param {{waiting: string, size: number[], saved?: string}} look
  */
 function addChart(node, look) {
-  const view = new ChartView(look.waiting);
+  const { saved } = look;
+  /** @type {((stop: AbortSignal) => Node) | undefined} */
+  const makeMenu = saved ? (stop) => savedRunsMenu(field(node, saved), stop) : undefined;
+  const view = new ChartView(look.waiting, makeMenu);
   view.element.style.minHeight = `${look.size[1] - MARGIN}px`; // the DOM rendering asks for nothing else
   view.element.addEventListener("wheel", (event) => zoom(event, view), {
     signal: view.stop.signal,
@@ -145,6 +153,29 @@ function addChart(node, look) {
   views.set(node, view);
   const least = node.computeSize();
   node.setSize([Math.max(node.size[0], look.size[0]), Math.max(node.size[1], least[1])]);
+}
+
+/**
+ * The widget of a node that holds names of saved runs, and where the server lists them.
+ *
+ * @param {any} node
+ * @param {string} name
+ * @returns {import("./saved_runs.mjs").Field}
+ */
+function field(node, name) {
+  const widget = () => node.widgets.find((/** @type {any} */ one) => one.name === name);
+  return {
+    list: async () => {
+      const answer = await api.fetchApi(`/object_info/${node.comfyClass}`);
+      return (await answer.json())[node.comfyClass]?.input?.optional?.[name]?.[1]?.saved;
+    },
+    get: () => String(widget()?.value ?? ""),
+    set: (names) => {
+      widget().value = names;
+      widget().callback?.(names);
+      node.graph?.setDirtyCanvas(true, true);
+    },
+  };
 }
 
 /**

@@ -1,6 +1,6 @@
 """Opens ComfyUI's page, trains the quick start in it and makes the README's pictures.
 
-    GDPO_COMFYUI=http://127.0.0.1:8188 python tests/page/pictures.py --steps 40
+    GDPO_COMFYUI=http://127.0.0.1:8188 python tests/page/pictures.py --light
 
 Needs `pip install playwright` and a running ComfyUI with this pack, whose address GDPO_COMFYUI holds. The
 browser is GDPO_CHROMIUM, or playwright's own (`playwright install chromium`). Changes the look settings of the
@@ -16,6 +16,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
 QUICK_START = ROOT / "example_workflows" / "GDPO quick start.json"
@@ -53,24 +54,25 @@ def open_page(*, dom: bool = False, light: bool = False):
     from playwright.sync_api import sync_playwright
 
     look = LOOK | {"VueNodes.Enabled": dom, "ColorPalette": "light" if light else "dark"}
-    chromium = {"executable_path": os.environ.get("GDPO_CHROMIUM"), "args": ["--no-sandbox"]}
+    # No other host is asked for anything.
+    hosts = f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {urlsplit(SERVER).hostname}"
+    chromium = {"executable_path": os.environ.get("GDPO_CHROMIUM"), "args": ["--no-sandbox", hosts]}
     with sync_playwright() as playwright, playwright.chromium.launch(**chromium) as browser:
         page = browser.new_page(device_scale_factor=2, locale="en")
         for name, value in look.items():
             address = f"{SERVER}/api/settings/Comfy.{name}"
             page.request.post(address, data=json.dumps(value), fail_on_status_code=True)
+        page.set_default_timeout(120_000)  # a training beside it slows a small machine down
         page.troubles = []
         page.on("pageerror", lambda error: page.troubles.append(str(error)))
-        ours = (SERVER, "data:", "blob:")  # no other host is asked for anything
-        page.route(lambda url: not url.startswith(ours), lambda route: route.abort())
-        page.goto(SERVER)
+        page.goto(SERVER, wait_until="commit")
         settle(page)
         yield page
 
 
 def settle(page) -> None:
     """Wait until the page has our nodes, after opening and after a reload."""
-    page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_function(READY, timeout=180_000)
     page.wait_for_timeout(2500)  # it restores its last workflow and opens its dialogs
     page.evaluate(LISTEN)
     page.keyboard.press("Escape")
@@ -150,7 +152,7 @@ def make(page, folder: Path, steps: int) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(message)s")
     parser = argparse.ArgumentParser(description="Makes the README's pictures in ComfyUI's page.")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--dom", action="store_true", help="the newer rendering of nodes")
     parser.add_argument("--light", action="store_true")
