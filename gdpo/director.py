@@ -17,11 +17,10 @@ from .history import plain
 from .methods import Objective, reward_advantages
 from .weighting import deficits, spread, weigh, working_preference
 
-# Smoothing windows of about 5 steps for the rewards, 10 for the Gramian, 2 for the weights. What reacts late
-# overshoots: with 10 and 5 steps for rewards and weights the rewards that conflict most swung around each other.
-_REWARD_DECAY = 0.8
+# Smoothing windows of about 10 steps for rewards and Gramian, 5 for the weights.
+_REWARD_DECAY = 0.9
 _GRAMIAN_DECAY = 0.9
-_WEIGHT_DECAY = 0.5
+_WEIGHT_DECAY = 0.8
 # The dispersion is steered with the steps before and measured with the newest one: it may miss by this much.
 _DISPERSION_SLACK = 0.02
 # Steps with the plain preferences, over whose rewards the start is averaged.
@@ -117,10 +116,11 @@ class Director:
         return self._weights
 
     def _weigh(self, matrix: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-        """The weights by the chosen rule, with their dispersion kept."""
+        """The weights by the chosen rule, to sum 1: only proportions count in the update."""
         weights = weigh(self.objective.weighting, matrix, preferences, deficit)
         working = working_preference(preferences, deficit)
-        return spread(weights, matrix, working, self.objective.dispersion_floor)
+        weights = spread(weights, matrix, working, self.objective.dispersion_floor)
+        return weights / weights.sum().clamp(min=1e-30)
 
     def _deficits(self) -> Tensor:
         objective, means = self.objective, self._means

@@ -147,10 +147,6 @@ def combine_advantages(
         totals = torch.einsum("k,kbg->bg", objective.preferences, advantages.centred(rewards))
         return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
     combined = torch.einsum("k,kbg->bg", weights, parts)
-    if objective.method == "gdpo":
-        # The deviation of the sum at the start, if the rewards were independent. That of the batch would make
-        # the steps as long at the end, where there is little left to gain, as at the start.
-        return combined / objective.preferences.square().sum().sqrt()
     if objective.method in {"grpo", "corr_grpo"}:  # they have normalised in the group
         return combined
     if objective.method == "gd2po":

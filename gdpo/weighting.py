@@ -1,8 +1,8 @@
 """From the Gramian of the reward gradients to the weight of each reward. `(K,)` and `(K, K)`, float64.
 
-The rule of this pack, "directed": how far each reward still has to go decides who yields, the gradients
-decide what is yielded. A reward that is ahead gives up the part of its gradient that would push back one
-that is behind; the one behind is never projected. Rules of the literature come from torchjd.
+The rule of this pack, "directed": how far each reward still has to go decides how much it counts, and the inner
+products of the gradients see to it that the step as a whole pushes none of those back that are behind. Rules of
+the literature come from torchjd.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAINTENANCE = 0.2
 _MAX_DEFICIT = 2.0
 # The way from start to target is taken as at least this share of the range.
 _MIN_WAY = 0.05
-# A reward lags another when its deficit is larger by this much: less is noise.
+# A reward lags when its deficit exceeds the mean deficit by this much: less is noise.
 _LEAD = 0.05
 # Projections may raise a weight to at most this multiple of the largest working preference.
 _MAX_RATIO = 4.0
@@ -59,35 +59,9 @@ def working_preference(preferences: Tensor, deficit: Tensor) -> Tensor:
     """The preference where it is still needed: p_k = u_k delta_k + 0.2 mean(u).
 
     The second term is the same for all: a reward that is asked for too loudly pulls harder until it is at its
-    target, not beyond. The sum falls as the targets are neared, and with it the step.
+    target, not beyond.
     """
     return preferences * deficit + _MAINTENANCE * preferences.mean()
-
-
-def project_leaders(gramian: Tensor, deficit: Tensor) -> Tensor:
-    """Rows T_k: reward k's gradient, in coordinates of all gradients, freed of what harms laggards.
-
-    For each k the nearest vector to g_k whose inner product with every g_l of clearly larger deficit is not
-    negative, or g_k . g_l >= 0 to begin with: the projection onto the dual cone of the laggards, as
-    t = e_k + sum_l lambda_l e_l with lambda >= 0. Hildreth's procedure visits the laggards from the largest
-    deficit down; its first sweep is the sequential projection of PCGrad (arXiv 2001.06782), the
-    later sweeps make it right for all laggards at once (dual cone: arXiv 2406.16232).
-
-    Args:
-        gramian: Well conditioned, as `positive_semidefinite` returns it.
-        deficit: `(K,)`.
-
-    Returns:
-        T, `(K, K)`; the identity where nothing conflicts.
-    """
-    matrix, order = gramian.tolist(), deficit.argsort(descending=True, stable=True).tolist()
-    zeros = [0.0] * len(matrix)
-    rows = []
-    for k in range(len(matrix)):
-        laggards = [i for i in order if deficit[i] > deficit[k] + _LEAD and matrix[i][i] > 0]
-        start = [float(i == k) for i in range(len(matrix))]
-        rows.append(_project(matrix, start, laggards, zeros))
-    return torch.tensor(rows, dtype=gramian.dtype)
 
 
 def _project(
@@ -114,13 +88,20 @@ def _project(
 
 
 def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """Weights by progress and direction: alpha = sum_k p_k T_k, bounded.
+    """Weights by progress and direction: the nearest step to the working preferences' that harms no laggard.
 
-    Without conflict they are the working preferences.
+    d = sum_k alpha_k g_k is the projection of sum_k p_k g_k onto the dual cone of the laggards, the rewards that are
+    clearly further from their targets than the mean: g_l . d >= 0 for each of them. A leader may lose for a
+    while, a laggard may not. alpha = p + lambda with lambda >= 0 on the laggards alone (dual cone: DualProj,
+    arXiv 2406.16232, which protects all rewards alike and so keeps the last one from being found); bounded.
     """
     preference = working_preference(preferences, deficit)
-    weights = preference @ project_leaders(gramian, deficit)
-    return weights.clamp(max=_MAX_RATIO * float(preference.max()))
+    matrix, start = gramian.tolist(), preference.tolist()
+    order = deficit.argsort(descending=True, stable=True).tolist()
+    laggards = [k for k in order if deficit[k] > deficit.mean() + _LEAD and matrix[k][k] > 0]
+    weights = _project(matrix, start, laggards, [0.0] * len(matrix))
+    highest = _MAX_RATIO * float(preference.max())
+    return torch.tensor(weights, dtype=gramian.dtype).clamp(max=highest)
 
 
 def by_deficit(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -162,38 +143,28 @@ def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Rule:
     return rule
 
 
-def _proportions(rule: Rule) -> Rule:
-    """The rule's weights to sum 1: how long its direction is says nothing about how far to go."""
-
-    def scaled(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-        weights = rule(gramian, preferences, deficit)
-        return weights / weights.sum().clamp(min=1e-30)
-
-    return scaled
-
-
 WEIGHTINGS: dict[str, tuple[Rule, str]] = {
-    "directed": (directed, "by deficit; leaders are projected off laggards (this pack's GDPO)"),
+    "directed": (directed, "by deficit; no step pushes back a reward that lags (this pack's GDPO)"),
     "by_deficit": (by_deficit, "by deficit alone, no projection"),
     "fixed": (fixed, "the preferences, unchanged"),
     "upgrad": (
-        _proportions(_torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True)),
+        _torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True),
         "UPGrad, arXiv 2406.16232: no reward is pushed back, symmetric",
     ),
     "dualproj": (
-        _proportions(_torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True)),
+        _torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True),
         "DualProj, arXiv 2406.16232: nearest direction that pushes no reward back",
     ),
     "mgda": (
-        _proportions(_torchjd(lambda a, u: a.MGDAWeighting(), preferred=False)),
+        _torchjd(lambda a, u: a.MGDAWeighting(), preferred=False),
         "MGDA: the shortest convex combination, then times the preferences",
     ),
     "pcgrad": (
-        _proportions(_torchjd(lambda a, u: a.PCGradWeighting(), preferred=False)),
+        _torchjd(lambda a, u: a.PCGradWeighting(), preferred=False),
         "PCGrad, arXiv 2001.06782: pairwise projections, then times the preferences",
     ),
     "dualproj_margin": (
-        _proportions(dualproj_margin),
+        dualproj_margin,
         "DualProj that leaves each reward at least 30 % of the gain of its own part",
     ),
 }

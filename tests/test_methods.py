@@ -63,7 +63,7 @@ def test_the_reward_that_lags_gains_weight():
         gradients = torch.randn(16, 50, generator=generator, dtype=F64)
         direction = observe_and_decide(director, base + noise, gradients)
     assert direction.deficits[0] < direction.deficits[1]
-    assert direction.weights[1] > 2 * direction.weights[0]
+    assert direction.weights[1] > 1.5 * direction.weights[0]
 
 
 def test_a_reward_with_preference_zero_is_only_watched():

@@ -40,63 +40,52 @@ def test_without_conflict_the_weights_are_the_working_preferences():
 
 
 def test_two_conflicting_rewards_by_hand():
-    # M = [[1, -1], [-1, 4]]; reward 1 (deficit 0) leads reward 0 (deficit 1).
-    # g_1 is projected off g_0: lambda = 1 / 1, T_1 = (1, 1), T_0 = (1, 0).
-    # p = (0.5 * 1 + 0.1, 0.5 * 0 + 0.1) = (0.6, 0.1); alpha = p_0 T_0 + p_1 T_1 = (0.7, 0.1).
-    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
-    rows = weighting.project_leaders(matrix, vector(1.0, 0.0))
-    torch.testing.assert_close(rows, torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=F64))
-    assert float(rows[1] @ matrix[:, 0]) == pytest.approx(
-        0.0
-    )  # the leader's part no longer harms the laggard
+    # p = (0.5 * 1 + 0.1, 0.5 * 0 + 0.1) = (0.6, 0.1). Reward 0 lags: g_0 . d = 0.6 * 1 - 0.1 * 8 = -0.2 would push it
+    # back; lambda = 0.2 / 1 makes that 0.
+    matrix = torch.tensor([[1.0, -8.0], [-8.0, 100.0]], dtype=F64)
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
-    torch.testing.assert_close(found, vector(0.7, 0.1))
+    torch.testing.assert_close(found, vector(0.8, 0.1))
+    assert float(matrix[0] @ found) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_equal_deficits_project_nothing():
-    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
-    torch.testing.assert_close(
-        weighting.project_leaders(matrix, vector(1.0, 1.0)), torch.eye(2, dtype=F64)
-    )
+def test_a_conflict_that_the_step_as_a_whole_survives_changes_nothing():
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)  # g_0 . d = 0.6 - 0.1
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
+    torch.testing.assert_close(found, vector(0.6, 0.1))
+
+
+def test_equal_deficits_protect_nobody():
+    matrix = torch.tensor([[1.0, -8.0], [-8.0, 100.0]], dtype=F64)
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 1.0))
+    torch.testing.assert_close(found, vector(0.6, 0.6))
 
 
 def test_three_rewards_by_hand():
-    # g_0 = (1, 0), g_1 = (0, 1), g_2 = (-1, -2); deficits 1 > 0.5 > 0: g_2 yields to both, g_1 and g_0 to none.
-    # Off g_0: (0, -2), lambda_0 = 1; off g_1: (0, 0), lambda_1 = 2: T_2 = (1, 2, 1).
-    gradients = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -2.0]], dtype=F64)
-    rows = weighting.project_leaders(gradients @ gradients.T, vector(1.0, 0.5, 0.0))
-    expected = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 2.0, 1.0]], dtype=F64)
-    torch.testing.assert_close(rows, expected)
+    # g_0 = (1, 0), g_1 = (0, 1), g_2 = (-9, -3); p = (1.2, 1.1, 0.2) / 3. The first two lag. Without protection
+    # d = (1.2 - 1.8, 1.1 - 0.6) / 3 = (-0.2, 0.5 / 3): only g_0 is pushed back, lambda_0 = 0.2.
+    gradients = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-9.0, -3.0]], dtype=F64)
+    third = torch.full((3,), 1 / 3, dtype=F64)
+    found = weighting.directed(gradients @ gradients.T, third, vector(1.0, 0.9, 0.0))
+    torch.testing.assert_close(found, vector(0.6, 1.1 / 3, 0.2 / 3))
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
-def test_projected_leaders_harm_no_laggard_and_laggards_are_untouched(count, seed):
+def test_no_laggard_is_pushed_back_and_the_step_is_the_nearest_such(count, seed, monkeypatch):
+    monkeypatch.setattr(weighting, "_MAX_RATIO", 1e9)
     matrix = positive_semidefinite(random_gramian(count, seed))
     deficit = torch.rand(count, generator=torch.Generator().manual_seed(seed + 100), dtype=F64)
-    rows = weighting.project_leaders(matrix, deficit)
+    preferences = torch.full((count,), 1 / count, dtype=F64)
+    raised = weighting.directed(matrix, preferences, deficit)
+    raised = raised - weighting.working_preference(preferences, deficit)
+    gains = matrix @ (weighting.working_preference(preferences, deficit) + raised)
+    lags = deficit > deficit.mean() + weighting._LEAD
     scale = float(matrix.diagonal().max())
-    for k in range(count):
-        for other in range(count):
-            if deficit[other] > deficit[k] + weighting._LEAD:
-                assert float(rows[k] @ matrix[:, other]) >= -1e-8 * scale
-            elif other != k:
-                assert rows[k, other] == 0  # nobody yields to a reward that is further ahead
-    last = int(deficit.argmax())
-    torch.testing.assert_close(rows[last], torch.eye(count, dtype=F64)[last])
-
-
-def test_projection_is_torchjds_dual_cone_projection_where_all_others_lag():
-    """With reward k alone in the lead, T_k is the projection that UPGrad applies to e_k."""
-    from torchjd._linalg import QuadprogProjector
-
-    matrix = random_gramian(4, 3)
-    rows = weighting.project_leaders(matrix, vector(0.0, 1.0, 0.9, 0.8))
-    projected = QuadprogProjector()(vector(1.0, 0.0, 0.0, 0.0), matrix)
-    # The dual cone of torchjd includes g_0 itself, to which its own projection is never opposed here.
-    torch.testing.assert_close(
-        rows[0] @ matrix @ rows[0], projected @ matrix @ projected, rtol=1e-3, atol=1e-6
-    )
+    # The conditions of the projection: feasible, multipliers on laggards alone, complementary.
+    assert float(gains[lags].min()) > -1e-6 * scale if lags.any() else True
+    assert float(raised.min()) >= 0
+    assert torch.equal(raised[~lags], torch.zeros_like(raised[~lags]))
+    assert float((raised * gains)[lags].abs().sum()) < 1e-5 * scale * (1 + float(raised.max()))
 
 
 def test_rules_that_draw_at_random_repeat_themselves_and_leave_the_hosts_generator_alone():
@@ -114,17 +103,17 @@ def test_rules_that_draw_at_random_repeat_themselves_and_leave_the_hosts_generat
     assert torch.equal(*found)
 
 
-def test_a_lead_within_the_noise_makes_nobody_yield():
-    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
-    rows = weighting.project_leaders(matrix, vector(1.0, 0.96))
-    torch.testing.assert_close(rows, torch.eye(2, dtype=F64))
+def test_a_lag_within_the_noise_protects_nobody():
+    matrix = torch.tensor([[1.0, -8.0], [-8.0, 100.0]], dtype=F64)
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.92))  # mean 0.96
+    torch.testing.assert_close(found, vector(0.6, 0.56))
 
 
-def test_projections_raise_a_weight_to_four_preferences_at_most():
-    # g_1 is ten times as long and opposed: T_1 = (10, 1); p = (0.25 + 0.1, 0.15 + 0.1), p_1 * 10 = 2.5
-    matrix = torch.tensor([[1.0, -10.0], [-10.0, 100.5]], dtype=F64)
-    found = weighting.directed(matrix, vector(0.5, 0.5), vector(0.5, 0.3))
-    torch.testing.assert_close(found, vector(4 * 0.35, 0.25))
+def test_protection_raises_a_weight_to_four_preferences_at_most():
+    # p = (0.25 + 0.1, 0.1); g_0 . d = 0.35 - 20 * 0.1 = -1.65 asks for 1.65 more, up to 2.
+    matrix = torch.tensor([[1.0, -20.0], [-20.0, 401.0]], dtype=F64)
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(0.5, 0.0))
+    torch.testing.assert_close(found, vector(4 * 0.35, 0.1))
 
 
 def test_by_deficit_ignores_the_gradients():
@@ -159,8 +148,7 @@ def test_torchjd_rules_are_torchjds():
         "dualproj": DualProjWeighting(pref_vector=u)(matrix),
         "mgda": MGDAWeighting()(matrix) * u,
     }.items():
-        found = weighting.weigh(rule, matrix, u, deficit)
-        torch.testing.assert_close(found, expected / expected.sum())
+        torch.testing.assert_close(weighting.weigh(rule, matrix, u, deficit), expected)
 
 
 def test_upgrad_is_the_preference_without_conflict():
@@ -216,7 +204,9 @@ def test_dualproj_with_a_margin_by_hand():
 def test_dualproj_with_a_margin_is_optimal(count, seed):
     matrix = positive_semidefinite(random_gramian(count, seed))
     preferences = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=F64) + 0.1
-    raised = weighting.dualproj_margin(matrix, preferences, torch.ones(count)) - preferences
+    raised = (
+        weighting.weigh("dualproj_margin", matrix, preferences, torch.ones(count)) - preferences
+    )
     slack = matrix @ (preferences + raised) - 0.3 * preferences * matrix.diagonal()
     scale = float(matrix.diagonal().max())
     # The conditions of the quadratic program: feasible, multipliers not negative, complementary.

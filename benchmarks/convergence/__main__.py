@@ -24,8 +24,8 @@ from .tasks import PREFERENCES, TASKS
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # Those from 1000 on were used to develop the methods and to tune the learning rate.
-MAIN_SEEDS, ABLATION_SEEDS = range(4), range(2)
-ABLATED = ("support5", "steps5")
+MAIN_SEEDS, ABLATION_SEEDS = range(4), range(4)
+ABLATED = ("support5",)
 RARE = ("group_dpo", "gdpo_decoupled", "gdpo", "gdpo, gated brevity")
 QUICK_STEPS = 60
 

@@ -75,16 +75,41 @@ def _raw(raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Tensor:
     return raw
 
 
-def _same_length(objective: Objective, weights: Tensor, parts: Tensor, *rest: Any) -> Tensor:
-    """Steps as long at the end as at the start: divided by the batch's deviation, as published GDPO does."""
+def _shrinking(objective: Objective, weights: Tensor, parts: Tensor, *rest: Any) -> Tensor:
+    """Steps that get shorter near the targets: not divided by the batch's deviation."""
     combined = torch.einsum("k,kbg->bg", weights, parts)
-    return combined / advantages.batch_std(combined, rest[0])
+    return combined / objective.preferences.square().sum().sqrt()
 
 
-_SLOW = (
-    (director, "_REWARD_DECAY", 0.9),
-    (director, "_WEIGHT_DECAY", 0.8),
+def _working_weights(self: Any, matrix: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    return weighting.weigh(self.objective.weighting, matrix, preferences, deficit)
+
+
+def _one_by_one(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """Each leader's gradient is projected off every laggard it conflicts with, instead of the step as a whole."""
+    preference, matrix = weighting.working_preference(preferences, deficit), gramian.tolist()
+    weights, zeros = torch.zeros_like(preference), [0.0] * len(matrix)
+    order = deficit.argsort(descending=True, stable=True).tolist()
+    for k in range(len(matrix)):
+        behind = [i for i in order if deficit[i] > deficit[k] + 0.05 and matrix[i][i] > 0]
+        start = [float(i == k) for i in range(len(matrix))]
+        row = weighting._project(matrix, start, behind, zeros)
+        weights += preference[k] * torch.tensor(row, dtype=gramian.dtype)
+    return weights.clamp(max=4 * float(preference.max()))
+
+
+def _loud(preferences: Tensor, deficit: Tensor) -> Tensor:
+    """Maintenance in proportion to the preference."""
+    return preferences * (deficit + 0.2)
+
+
+_RULES = {**weighting.WEIGHTINGS, "directed": (_one_by_one, "")}
+_FAST = ((director, "_REWARD_DECAY", 0.8), (director, "_WEIGHT_DECAY", 0.5))
+_SHRINK = (
+    (trainer, "combine_advantages", _shrinking),
+    (director.Director, "_weigh", _working_weights),
 )
+_LOUD = ((weighting, "working_preference", _loud), (director, "working_preference", _loud))
 
 MAIN: dict[str, Arm] = {
     "group_dpo": Arm("group_dpo", "fixed", 0.0),
@@ -98,9 +123,10 @@ ABLATIONS: dict[str, Arm] = {
     "gdpo, no dispersion floor": Arm(floor=0.0),
     "gdpo, raw Gramian": Arm(patches=((director.geometry, "debiased", _raw),)),
     "gdpo, group z-score": Arm(patches=((director, "reward_advantages", _group_scores),)),
-    "gdpo, equally long steps": Arm(patches=((trainer, "combine_advantages", _same_length),)),
-    "gdpo, slower weights": Arm(patches=_SLOW),
-    "gdpo, little maintenance": Arm(patches=((weighting, "_MAINTENANCE", 0.05),)),
+    "gdpo, leaders projected one by one": Arm(patches=((weighting, "WEIGHTINGS", _RULES),)),
+    "gdpo, shrinking steps": Arm(patches=_SHRINK, floor=0.0),
+    "gdpo, faster weights": Arm(patches=_FAST),
+    "gdpo, maintenance by preference": Arm(patches=_LOUD),
     "gdpo, gated brevity": Arm(gate=True),
     "gdpo, upgrad": Arm(weighting="upgrad"),
     "gdpo, dualproj": Arm(weighting="dualproj"),
