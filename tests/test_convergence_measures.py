@@ -60,3 +60,17 @@ def test_kaplan_meier_steps_down_at_each_convergence_and_ends_at_the_limit():
     assert measures.median_steps(times, 100) == 20
     assert measures.median_steps([10, None, None], 100) is None
     assert measures.restricted_mean(times, 100) == 37.5
+
+
+def test_two_arms_are_compared_run_by_run():
+    steps = [0, 5, 10, 15, 20]
+    quick = {"task": "t", "steps": steps, "means": [[0.0], [0.5], [1.0], [1.0], [1.0]]}
+    never = {"task": "t", "steps": steps, "means": [[0.0], [0.5], [0.5], [0.5], [0.5]]}
+    found = measures.compare([quick, quick], [quick, never], {"t": [1.0]}, 0.0)
+    assert (found["pairs"], found["only_first"], found["only_second"]) == (2, 1, 0)
+    assert found["steps_ratio"][0] == pytest.approx((10 + 10) / (10 + 20), abs=1e-4)
+    assert found["steps_ratio"][1] <= found["steps_ratio"][0] <= found["steps_ratio"][2]
+
+
+def test_the_bootstrap_of_a_constant_ratio_is_that_ratio():
+    assert measures.ratio_of_means([(1.0, 2.0)] * 5) == [0.5, 0.5, 0.5]

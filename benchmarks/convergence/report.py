@@ -10,7 +10,7 @@ from typing import Any
 from gdpo.settings import TrainSettings
 
 from .arms import ARMS, MAIN
-from .measures import converged_at, describe, kaplan_meier, progress, targets
+from .measures import compare, converged_at, describe, kaplan_meier, progress, targets
 from .tasks import TASKS
 
 Records = Sequence[dict[str, Any]]
@@ -24,7 +24,7 @@ _COLOURS = {
 
 
 def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSettings) -> str:
-    """Write convergence.json and convergence.png into `folder`; return the tables as text."""
+    """Write convergence.json, .png and .md into `folder`; return the tables as text."""
     found = list(records.values())
     ideals = {task.name: task.ideal_values() for task in TASKS.values()}
     noise = _noise([r for r in found if r["arm"] == "frozen"])
@@ -52,13 +52,66 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
         },
         "ablations": arms(same),
         "rare": arms([r for r in runs if TASKS[r["task"]].rare]),
+        "against": _against(usual, ideals, noise),
         "ceilings": _ceilings([r for r in found if r["arm"].startswith("only ")], ideals),
     }
     text = json.dumps(result, indent=1)
     (folder / "convergence.json").write_text(text + "\n", encoding="utf-8")
     figure(usual, ideals, folder / "convergence.png")
-    names = ("arms", "ablations", "rare")
-    return "\n\n".join(f"{name}\n{table(result[name])}" for name in names if result[name])
+    page = _page(result)
+    (folder / "convergence.md").write_text(page, encoding="utf-8")
+    return page
+
+
+def _page(result: dict[str, Any]) -> str:
+    """All tables, as Markdown."""
+    sections = [("All tasks and preferences", result["arms"])]
+    sections += [(f"Preferences: {name}", arms) for name, arms in result["preferences"].items()]
+    sections += [(f"Task {name}", arms) for name, arms in result["tasks"].items()]
+    sections += [("One part exchanged, and other methods (support5)", result["ablations"])]
+    sections += [("Right answers are rare (rare5)", result["rare"])]
+    parts = ["# Results of `python run.py bench convergence`"]
+    parts += [f"## {title}\n\n{table(arms)}" for title, arms in sections if arms]
+    parts.append("## gdpo against each, run by run\n\n" + _pairs_table(result["against"]))
+    parts.append(
+        "## Each reward trained alone: share of its way\n\n"
+        + "\n".join(
+            f"- {t}: {', '.join(f'{n} {v:.2f}' for n, v in c.items())}"
+            for t, c in result["ceilings"].items()
+        )
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _pairs_table(against: dict[str, Any]) -> str:
+    lines = [
+        "| against | pairs | only gdpo converged | only the other | steps | oscillation |",
+        "|" + " --- |" * 6,
+    ]
+    for name, a in against.items():
+        ratios = [
+            f"{r[0]:.2f}x ({r[1]:.2f}–{r[2]:.2f})"
+            for r in (a["steps_ratio"], a["oscillation_ratio"])
+        ]
+        lines.append(
+            f"| {name} | {a['pairs']} | {a['only_first']} | {a['only_second']} | {ratios[0]} | {ratios[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def _against(records: Records, ideals: dict[str, list[float]], noise: float) -> dict[str, Any]:
+    """`gdpo` and each other method on the cases that both have run."""
+    cases = {(r["arm"], r["task"], r["preference"], r["seed"]): r for r in records}
+    found = {}
+    for arm in MAIN:
+        pairs = [
+            (ours, cases[(arm, *case)])
+            for (name, *case), ours in cases.items()
+            if name == "gdpo" and arm != "gdpo" and (arm, *case) in cases
+        ]
+        if pairs:
+            found[arm] = compare([a for a, _ in pairs], [b for _, b in pairs], ideals, noise)
+    return found
 
 
 def table(arms: dict[str, Any]) -> str:
