@@ -42,8 +42,8 @@ def load_policy(
     Raises:
         PolicyError: The model cannot be used; the message says why and what to do.
     """
-    device = _resolve_device(device)
-    precision = _resolve_precision(precision, device)
+    device = resolve_device(device)
+    precision = resolve_precision(precision, device)
     source = _resolve_source(model)
     folder = _find_folder(source, allow_download)
     check_model_folder(folder)
@@ -62,7 +62,12 @@ def load_policy(
     return Policy(Base(module, tokenizer, source, precision, device, digest_folder(folder)))
 
 
-def _resolve_device(device: str) -> str:
+def resolve_device(device: str) -> str:
+    """The device that "auto" stands for, or the named one, checked.
+
+    Raises:
+        PolicyError: There is no such device.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in {"cpu", "cuda"}:
@@ -74,7 +79,12 @@ def _resolve_device(device: str) -> str:
     return device
 
 
-def _resolve_precision(precision: str, device: str) -> str:
+def resolve_precision(precision: str, device: str) -> str:
+    """The precision that "auto" stands for on this device, or the named one, checked.
+
+    Raises:
+        PolicyError: There is no such precision.
+    """
     if precision not in PRECISIONS:
         raise PolicyError(
             f"`precision` should be one of {', '.join(PRECISIONS)}. Found {precision!r}."

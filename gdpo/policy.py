@@ -131,7 +131,7 @@ def attached(policy: Policy) -> Iterator[Any]:
         if policy.adapter is None:
             yield policy.base.model
             return
-        model = _wrap(policy.base.model, policy.adapter.config)
+        model = wrap(policy.base.model, policy.adapter.config)
         try:
             _load_state(model, policy.adapter)
             yield model.eval()
@@ -146,13 +146,13 @@ def trainable(policy: Policy, *, rank: int, alpha: int, seed: int) -> Iterator[A
     A fresh one covers all linear layers (which matches full fine-tuning in RL, "LoRA without regret")
     and starts as the identity; its initial values depend on `seed` alone.
     """
-    config = policy.adapter.config if policy.adapter else _fresh_config(rank, alpha)
+    config = policy.adapter.config if policy.adapter else fresh_config(rank, alpha)
     cards = [torch.device(policy.base.device)] if policy.base.device != "cpu" else []
     with policy.base.lock:
         bring_back(policy.base)
         with torch.random.fork_rng(devices=cards):
             torch.manual_seed(seed)
-            model = _wrap(policy.base.model, config)
+            model = wrap(policy.base.model, config)
         try:
             if policy.adapter:
                 _load_state(model, policy.adapter)
@@ -234,7 +234,8 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     return sorted(i for i in ids if i is not None)
 
 
-def _fresh_config(rank: int, alpha: int) -> dict[str, Any]:
+def fresh_config(rank: int, alpha: int) -> dict[str, Any]:
+    """Configuration of a new adapter on all linear layers, as plain JSON."""
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -247,7 +248,12 @@ def _fresh_config(rank: int, alpha: int) -> dict[str, Any]:
     return _plain(config.to_dict())
 
 
-def _wrap(model: Any, config: dict[str, Any]) -> Any:
+def wrap(model: Any, config: dict[str, Any]) -> Any:
+    """The model with an adapter of this configuration on it.
+
+    Raises:
+        PolicyError: The architecture takes none.
+    """
     from peft import PeftConfig, get_peft_model
 
     # The model's own folder: an adapter that was trained elsewhere may name another path.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .errors import TrainingError
 from .evaluation import evaluate
 from .gradients import RewardGradients
 from .history import plain
+from .memory import Retreat, explain_shortage
 from .methods import Objective, combine_advantages
 from .metrics import (
     Stopwatch,
@@ -31,7 +33,7 @@ from .metrics import (
     peak_memory_mb,
 )
 from .optimizers import make_optimizer
-from .policy import Policy, read_adapter, trainable, write_adapter
+from .policy import Base, Policy, read_adapter, trainable, write_adapter
 from .progress import Progress
 from .prompts import Prompt
 from .rewards.base import score_rewards
@@ -39,7 +41,7 @@ from .rollouts import Rollouts, sample
 from .runs import Run, identify, open_run
 from .schedule import derive_seed, draw, learning_rate
 from .settings import TrainSettings
-from .update import differentiate, log_ratios
+from .update import Differentiated, differentiate, log_ratios
 
 # Consecutive evaluations in which every reward holds its target.
 CONVERGED_EVALUATIONS = 3
@@ -94,7 +96,7 @@ def train(
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
     ):
-        loop = _Loop(model, policy.base.tokenizer, objective, settings, run, progress)
+        loop = _Loop(model, policy.base, objective, settings, run, progress)
         loop.resume()
         if loop.step > settings.steps:
             raise TrainingError(
@@ -119,7 +121,7 @@ class _Loop:
     def __init__(
         self,
         model: Any,
-        tokenizer: Any,
+        base: Base,
         objective: Objective,
         settings: TrainSettings,
         run: Run,
@@ -128,12 +130,13 @@ class _Loop:
         self.step = 0
         self.converged = False
         self._saved = -1
-        self._model, self._tokenizer = model, tokenizer
+        self._model, self._base, self._tokenizer = model, base, base.tokenizer
         self._objective, self._settings = objective, settings
         self._run, self._progress = run, progress
         self._director = Director(objective)
         self._directed = self._director.state()  # after the last finished step
         self._torn = False  # whether the parameters are those of no step
+        self._retreat = Retreat(settings, base.device)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(
             settings.optimizer, self._parameters, settings.learning_rate
@@ -159,16 +162,17 @@ class _Loop:
         weights = self._director.decide()
         all_ratios = objective.method == "group_dpo" or settings.kl_coeff > 0
         every = 1 if all_ratios else settings.group_size
-        ratios = log_ratios(self._model, rollouts, settings, every, poll)
-        passed = differentiate(
-            self._model,
-            rollouts,
-            self._combine(weights, advantages, grouped, ratios, rollouts),
-            advantages.flatten(1),
-            settings,
-            poll,
-            seed=derive_seed(settings.rng_seed, "sketch", step),
-        )
+
+        def passes(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
+            ratios = log_ratios(self._model, rollouts, limited, every, poll)
+            combined = self._combine(weights, advantages, grouped, ratios, rollouts)
+            seed = derive_seed(limited.rng_seed, "sketch", step)
+            return ratios, differentiate(
+                self._model, rollouts, combined, advantages.flatten(1), limited, poll, seed=seed
+            )
+
+        explain = partial(self._explain_shortage, rollouts)
+        ratios, passed = self._retreat.run(passes, explain)
         direction = self._director.measure(
             passed.gradients.inner_products().cpu(),
             advantages.flatten(1),
@@ -196,6 +200,19 @@ class _Loop:
         self._progress.record(plain({**record, "sample": samples[0]}))
         if step % settings.checkpoint_every == 0:
             self.save()
+
+    def _explain_shortage(self, rollouts: Rollouts, settings: TrainSettings) -> str:
+        """What the training needs, and what to change."""
+        return explain_shortage(
+            self._base.model.config,
+            settings,
+            rewards=len(self._objective.rewards),
+            precision=self._base.precision,
+            device=self._base.device,
+            prompt_tokens=rollouts.prompt_ids.shape[1],
+            adapter=self._model.peft_config["default"].to_dict(),
+            loaded=True,
+        )
 
     def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
         settings = self._settings
@@ -232,7 +249,7 @@ class _Loop:
     def _update(self, gradients: RewardGradients, step: int) -> float:
         """Climb along the combined gradient; returns its norm before clipping."""
         for parameter, gradient in zip(gradients.parameters, gradients.combined, strict=True):
-            parameter.grad = -gradient.to(parameter.dtype)
+            parameter.grad = gradient.neg_().to(parameter.dtype)  # optimisers descend
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
         if norm != norm or norm == float("inf"):
             raise TrainingError(
@@ -256,7 +273,7 @@ class _Loop:
         due = self.step % settings.eval_every == 0 or self.step == settings.steps
         past = self._run.evaluations()
         if heldout and due and self.step not in {step for step, _ in past}:
-            self._phase("evaluating")
+            self._progress.phase("evaluating", 0, len(heldout))
             found = evaluate(
                 self._model,
                 self._tokenizer,

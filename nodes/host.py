@@ -104,6 +104,18 @@ def make_room(*bases: Base) -> None:
         memory.make_room(*bases)
 
 
+def tell(node_id: str | None, text: str) -> None:
+    """Write a notice into the log and, in ComfyUI, onto the node."""
+    logger.info("%s", text)
+    if folder_paths is None or node_id is None:
+        return
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if hasattr(server, "send_progress_text"):  # ComfyUI since 2025
+        server.send_progress_text(text, node_id)
+
+
 @contextlib.contextmanager
 def releasing() -> Iterator[None]:
     """After the block give back what its work held: Python's cycles first, then the card's cached blocks.

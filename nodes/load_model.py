@@ -13,6 +13,7 @@ from ..gdpo.starter import MODEL_DIR
 from . import host
 from .guard import guarded
 from .inputs import choice, text
+from .memory_notice import before_loading
 from .paths import list_models
 
 STARTER = "starter (bundled)"
@@ -64,16 +65,27 @@ class GDPOLoadModel:
                     hint="empty: the menu's model",
                 ),
             },
+            "hidden": {"unique_id": "UNIQUE_ID"},
         }
 
     @guarded
-    def load(self, model: str, precision: str, device: str, hub_model: str) -> tuple[Policy]:
-        """Load the model; see `gdpo.loading.load_policy`."""
+    def load(
+        self,
+        model: str,
+        precision: str,
+        device: str,
+        hub_model: str,
+        unique_id: str | None = None,
+    ) -> tuple[Policy]:
+        """Tell what the weights need, and load the model; see `gdpo.loading.load_policy`."""
         host.make_room()
+        source, device = _source(model, hub_model.strip()), host.choose_device(device)
+        if isinstance(source, Path):
+            host.tell(unique_id, before_loading(source, precision, device))
         policy = load_policy(
-            _source(model, hub_model.strip()),
+            source,
             precision=precision,
-            device=host.choose_device(device),
+            device=device,
             allow_download=host.allows_download(),
         )
         host.make_room(policy.base)

@@ -17,6 +17,7 @@ from . import host
 from .guard import guarded
 from .inputs import choice, socket, text, widget
 from .live import describe_run
+from .memory_notice import before_training
 from .paths import check_tree, name_verdict, resolve_output
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ class GDPOTrain:
         check_tree(folder, "run_name")
         logger.info("%s", told)
         host.make_room(model.base)
+        needed = before_training(model, (*prompts, *heldout), rewards, chosen)
+        host.tell(unique_id, needed)
         with (
             host.releasing(),
             host.progress(unique_id, f"training {folder.name}", chosen.steps, folder) as progress,
@@ -118,7 +121,10 @@ class GDPOTrain:
                 workflow=kept,
             )
         shown = host.plain_json(describe_run(folder, chosen.steps))
-        return {"ui": {"text": [told], "gdpo_runs": [shown]}, "result": (result.policy, result)}
+        return {
+            "ui": {"text": [told, needed], "gdpo_runs": [shown]},
+            "result": (result.policy, result),
+        }
 
 
 def _kept(workflow: dict | None) -> dict | None:

@@ -8,7 +8,7 @@ from gdpo.errors import PolicyError
 from gdpo.logprobs import score_tokens
 from gdpo.policy import encode_prompt, stop_ids
 from gdpo.prompts import Prompt
-from gdpo.rollouts import _choose, sample
+from gdpo.rollouts import sample
 
 PROMPTS = [
     Prompt((("user", text),), {}) for text in ("the printer", "restart the router then check", "?")
@@ -16,7 +16,7 @@ PROMPTS = [
 
 
 def architectures() -> dict:
-    """Tiny random models of several families: rotary, q/k norms, sliding windows, tied and scaled heads."""
+    """Tiny random models of several families: rotary, head norms, sliding windows, tied and scaled heads, caps."""
     import transformers as t
 
     common = {
@@ -31,35 +31,64 @@ def architectures() -> dict:
         "bos_token_id": None,
         "eos_token_id": 2,
     }
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
     return {
-        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**common)),
+        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**common, attention_bias=True)),
+        "llama tied": lambda: t.LlamaForCausalLM(
+            t.LlamaConfig(**{**common, "tie_word_embeddings": True})
+        ),
         "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**common)),
-        "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**common, head_dim=8)),
+        "qwen2 window": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**common, **window)),
+        "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**common, head_dim=16)),
+        "gemma": lambda: t.GemmaForCausalLM(t.GemmaConfig(**common, head_dim=8)),
         "gemma2": lambda: t.Gemma2ForCausalLM(
-            t.Gemma2Config(**common, head_dim=8, sliding_window=8, final_logit_softcapping=5.0)
+            t.Gemma2Config(
+                **common,
+                head_dim=8,
+                sliding_window=8,
+                attn_logit_softcapping=3.0,
+                final_logit_softcapping=5.0,
+                attn_implementation="eager",
+            )
+        ),
+        "gemma3": lambda: t.Gemma3ForCausalLM(
+            t.Gemma3TextConfig(**common, head_dim=8, sliding_window=8, sliding_window_pattern=2)
         ),
         "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**common, sliding_window=8)),
         "phi3": lambda: t.Phi3ForCausalLM(t.Phi3Config(**common)),
-        "granite": lambda: t.GraniteForCausalLM(t.GraniteConfig(**common, logits_scaling=3.0)),
+        "phi3 window": lambda: t.Phi3ForCausalLM(t.Phi3Config(**common, sliding_window=8)),
+        "granite": lambda: t.GraniteForCausalLM(
+            t.GraniteConfig(
+                **common, logits_scaling=3.0, residual_multiplier=0.7, embedding_multiplier=1.5
+            )
+        ),
+        # Not Llama-shaped: through transformers' cache.
+        "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**common)),
+        "mixtral": lambda: t.MixtralForCausalLM(
+            t.MixtralConfig(**common, num_local_experts=2, sliding_window=8)
+        ),
     }
 
 
-@pytest.fixture(scope="module", params=list(architectures()))
-def model(request):
-    import transformers
-    from packaging.version import Version
+WRITTEN_OUT = [name for name in architectures() if name not in {"olmo2", "mixtral"}]
 
-    if request.param == "gemma2" and Version(transformers.__version__) < Version("4.56"):
-        pytest.skip(
-            f"transformers {transformers.__version__} has no cache for it that can be shared"
-        )
+
+def random_model(name):
     torch.manual_seed(0)
-    module = architectures()[request.param]().eval()
+    module = architectures()[name]().eval()
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(5.0)  # sharp enough that the likeliest token has no close second
-    return module
+            else:  # norms and biases that matter
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    module.name_or_path = name  # what peft writes down as the base
+    return module.requires_grad_(False)
+
+
+@pytest.fixture(scope="module", params=list(architectures()))
+def model(request):
+    return random_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -161,18 +190,6 @@ def test_dropping_finished_rows_does_not_change_the_others(tiny_policy, monkeypa
     torch.testing.assert_close(runs[0].logprobs, runs[1].logprobs, rtol=0, atol=1e-4)
 
 
-def test_sampled_frequencies_are_the_probabilities():
-    logits = torch.tensor([[2.0, 0.0, -torch.inf, 1.0]]).repeat(20000, 1)
-    uniforms = torch.rand(20000, generator=torch.Generator().manual_seed(0))
-    tokens, logprobs = _choose(logits, 0.5, uniforms)
-    wanted = (logits[0] / 0.5).softmax(0)
-    frequencies = torch.bincount(tokens, minlength=4) / 20000
-    assert frequencies[2] == 0
-    # standard error of a share is at most 0.5 / sqrt(20000) = 0.0035; four of them
-    torch.testing.assert_close(frequencies, wanted, rtol=0, atol=0.015)
-    torch.testing.assert_close(logprobs, wanted.log()[tokens])
-
-
 def test_a_completion_ends_at_a_stop_token_and_the_mask_covers_it(tiny_policy, monkeypatch):
     from gdpo import rollouts
 
@@ -192,34 +209,6 @@ def test_a_completion_ends_at_a_stop_token_and_the_mask_covers_it(tiny_policy, m
             kept if completion.truncated else kept[:-1], skip_special_tokens=True
         )
         assert completion.text == text.strip()
-
-
-def test_a_model_with_a_recurrent_state_is_refused_in_one_line(tokenizer):
-    import transformers as t
-
-    if not hasattr(t, "Qwen3NextConfig"):
-        pytest.skip(f"transformers {t.__version__} knows no such model")
-    config = t.Qwen3NextConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        layer_types=["linear_attention", "full_attention"],
-        num_experts=2,
-        num_experts_per_tok=1,
-        moe_intermediate_size=16,
-        shared_expert_intermediate_size=16,
-        linear_num_key_heads=2,
-        linear_num_value_heads=2,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-    )
-    with pytest.raises(PolicyError, match="recurrent state") as caught:
-        sample(t.Qwen3NextForCausalLM(config), tokenizer, PROMPTS, max_new_tokens=2, seed=0)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_computes_nan_is_refused(tiny_policy):

@@ -1,0 +1,106 @@
+"""What stays in memory during a training: weights, the adapter's optimiser, copies for sampling. Arithmetic on shapes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..rollouts.merging import COPY_LIMIT_BYTES
+from .trace import MetaLinear
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# nf4: two weights in a byte and an fp32 scale for each 64; int8: one in a byte, and a scale for each output.
+_NF4_BYTES, _INT8_BYTES, _SCALE_BYTES = 0.5 + 4 / 64, 1, 4
+# bitsandbytes keeps the state of smaller tensors in fp32; of larger ones a byte, and a scale for each 256.
+_SMALL_STATE, _STATE_BYTES = 4096, 1 + 4 / 256
+
+
+def activation_dtype(precision: str, device: str) -> torch.dtype:
+    """Of the activations, and of weights that are not quantised; as in loading."""
+    return _DTYPES.get(precision, torch.float32 if device == "cpu" else torch.bfloat16)
+
+
+def build(config: Any, dtype: torch.dtype) -> Any:
+    """The model of this configuration on the meta device, frozen."""
+    import transformers
+    from packaging.version import Version
+
+    config = copy.deepcopy(config)
+    if hasattr(
+        config, "quantization_config"
+    ):  # of a loaded model; here the stand-ins take its place
+        del config.quantization_config
+    name = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, **{name: dtype})
+    return model.eval().requires_grad_(False)
+
+
+def _quantised(model: Any, precision: str) -> Iterator[tuple[str, torch.nn.Linear]]:
+    """The layers that bitsandbytes replaces: all linear ones but the output head."""
+    head = model.get_output_embeddings()
+    if precision in {"int8", "nf4"}:
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear) and module is not head:
+                yield name, module
+
+
+def weight_bytes(model: Any, precision: str) -> int:
+    """Bytes of the weights as they will be held; tied ones count once."""
+    packed = {id(m.weight): m for _, m in _quantised(model, precision)}
+    total = 0.0
+    for parameter in model.parameters():
+        if id(parameter) not in packed:
+            total += parameter.numel() * parameter.element_size()
+        elif precision == "int8":
+            total += parameter.numel() * _INT8_BYTES + len(parameter) * _SCALE_BYTES
+        else:
+            total += parameter.numel() * _NF4_BYTES
+    return round(total + sum(b.numel() * b.element_size() for b in model.buffers()))
+
+
+def sampling_copies(model: Any, precision: str, device: str) -> int:
+    """Of the weights that sampling on a CPU adds the adapter to, and then packs for its products."""
+    head = model.get_output_embeddings()
+    if precision != "fp32" or device != "cpu":
+        return 0
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    every, last = sum(size_of(module.weight) for module in linear), size_of(head.weight)
+    added = every - last if every - last <= COPY_LIMIT_BYTES else 0
+    return added + (every if every <= COPY_LIMIT_BYTES else 0)
+
+
+def file_bytes(config: Any, model: Any, dtype: torch.dtype) -> int:
+    """Of the model's files, which stay mapped while weights of another type are made from them."""
+    kept = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.float32
+    kept = getattr(torch, kept) if isinstance(kept, str) else kept
+    if kept == dtype:
+        return 0  # the files themselves are the weights
+    return sum(p.numel() for p in model.parameters()) * kept.itemsize
+
+
+def stand_ins(model: Any, precision: str) -> Any:
+    """The meta model with stand-ins for its quantised layers."""
+    for name, module in list(_quantised(model, precision)):
+        model.set_submodule(name, MetaLinear(module, precision))
+    return model
+
+
+def size_of(tensor: Tensor) -> int:
+    """Bytes of a tensor."""
+    return tensor.numel() * tensor.element_size()
+
+
+def optimizer_bytes(name: str, tensors: list[Tensor]) -> int:
+    """Bytes of the state that the optimiser keeps for these tensors."""
+    if name == "sgd":
+        return 0
+    if name == "adamw":
+        return sum(2 * 4 * p.numel() for p in tensors)
+    small = sum(2 * 4 * p.numel() for p in tensors if p.numel() < _SMALL_STATE)
+    large = sum(p.numel() for p in tensors if p.numel() >= _SMALL_STATE)
+    return round(small + 2 * _STATE_BYTES * large)

@@ -1,0 +1,286 @@
+"""The memory estimate against real tensors, and what a training does when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+
+from gdpo.errors import PolicyError, TrainingError
+from gdpo.history import read_history
+from gdpo.loading import load_policy
+from gdpo.memory import MemoryEstimate, estimate, find_remedy, read_config, weigh
+from gdpo.memory.heap import lean_heap
+from gdpo.memory.limits import Retreat, is_out_of_memory
+from gdpo.memory.trace import tracing
+from gdpo.methods import combine_rewards
+from gdpo.policy import trainable
+from gdpo.prompts import Prompt
+from gdpo.rewards import SCORERS, Reward
+from gdpo.settings import TrainSettings
+from gdpo.trainer import train
+
+SETTINGS = TrainSettings(
+    steps=2,
+    prompts_per_step=2,
+    group_size=4,
+    max_new_tokens=12,
+    micro_batch=8,
+    lora_rank=4,
+    eval_every=1000,
+    checkpoint_every=1000,
+)
+PROMPTS = [Prompt((("user", f"the printer does not print {i}"),), {}) for i in range(4)]
+FACTS = {"rewards": 2, "precision": "fp32", "device": "cpu", "prompt_tokens": 20}
+
+
+def told(folder: Path, settings: TrainSettings = SETTINGS, **changes) -> MemoryEstimate:
+    return estimate(read_config(folder), settings, **{**FACTS, **changes})
+
+
+def objective():
+    rewards = [Reward("short", SCORERS["Conciseness"]()), Reward("kind", SCORERS["Politeness"]())]
+    return combine_rewards(rewards)
+
+
+# --- what is told ------------------------------------------------------------------------------------
+
+
+def test_weights_adapter_and_optimiser_are_those_of_the_real_model(tiny_folder):
+    policy = load_policy(tiny_folder, precision="fp32", device="cpu")
+    real = sum(p.numel() * 4 for p in policy.base.model.parameters())
+    buffers = sum(b.numel() * b.element_size() for b in policy.base.model.buffers())
+    with trainable(policy, rank=4, alpha=8, seed=0) as model:
+        adapter = sum(p.numel() * 4 for p in model.parameters() if p.requires_grad)
+    parts = told(tiny_folder).parts
+    assert parts["weights"] == real + buffers
+    assert parts["adapter"] == adapter
+    assert parts["optimiser"] == 2 * adapter
+    assert adapter <= parts["gradients"] < 2 * adapter  # the combined one, and sketches
+
+
+def test_quantised_weights_are_those_of_bitsandbytes(tiny_folder):
+    pytest.importorskip("bitsandbytes")
+    for precision in ("int8", "nf4"):
+        model = load_policy(tiny_folder, precision=precision, device="cpu").base.model
+        tensors = [*model.parameters(), *model.buffers()]
+        for module in model.modules():
+            state = getattr(getattr(module, "weight", None), "quant_state", None)
+            tensors += [state.absmax] if state is not None else []
+            scales = getattr(getattr(module, "weight", None), "SCB", None)
+            tensors += [scales] if scales is not None else []
+        real = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        assert told(tiny_folder, precision=precision).parts["weights"] == pytest.approx(
+            real, rel=0.01
+        )
+
+
+def test_cache_is_two_vectors_for_each_token_head_and_layer(tiny_folder):
+    # 2 layers x (K, V) x 2 heads x 16 numbers x 4 bytes, 8 completions of 20 + 12 tokens; one layer is there twice.
+    assert told(tiny_folder).parts["cache"] == 3 * 2 * 2 * 16 * 4 * 8 * 32
+
+
+def test_half_the_precision_is_half_the_weights(tiny_folder):
+    whole, half = (told(tiny_folder, precision=p).parts["weights"] for p in ("fp32", "bf16"))
+    assert half == pytest.approx(whole / 2, rel=0.01)
+
+
+def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(tmp_path):
+    folder = make_model(tmp_path, num_hidden_layers=6)
+    full = told(folder).parts["activations"]
+    small = told(folder, replace(SETTINGS, micro_batch=2)).parts["activations"]
+    again = told(folder, replace(SETTINGS, gradient_checkpointing=True)).parts["activations"]
+    assert small < 0.4 * full
+    assert again < 0.5 * full
+
+
+def test_activations_do_not_grow_with_the_number_of_completions_or_rewards(tiny_folder):
+    few = told(tiny_folder).phases["update"]
+    many = told(tiny_folder, replace(SETTINGS, prompts_per_step=64), rewards=8).phases["update"]
+    assert many < 1.1 * few
+
+
+def test_the_trace_counts_what_lives_at_once():
+    # 100 floats twice and their sum: 1200 bytes; then the sum and its double.
+    with tracing(torch.nn.Identity(), vocabulary=7) as trace:
+        first = torch.ones(100, device="meta")
+        second = torch.ones(100, device="meta")
+        total = first + second
+        del first, second
+        doubled = total * 2
+        logits = torch.ones(3, 7, device="meta")
+        assert trace.live == {"logits": 84, "others": 800}
+        del total, doubled, logits
+    assert sum(trace.peak.values()) == 1200
+    assert trace.live == {"logits": 0, "others": 0}
+
+
+def test_the_trace_of_a_real_update_is_that_of_its_real_tensors(tiny_folder):
+    """The same pass on the CPU, whose saved tensors are counted by autograd's own hooks."""
+    from gdpo.logprobs import score_tokens
+    from gdpo.memory.passes import _longest
+
+    policy = load_policy(tiny_folder, precision="fp32", device="cpu")
+    rollouts, rows = _longest(4, 20, 12), torch.arange(4)
+    saved: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with trainable(policy, rank=4, alpha=8, seed=0) as model:
+        own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            scores = score_tokens(model, rollouts, rows, 1.0)
+        del scores
+    real = sum(size for place, size in saved.items() if place not in own)
+    settings = replace(SETTINGS, micro_batch=4, prompts_per_step=1)
+    parts = told(tiny_folder, settings).parts
+    # The peak is in the backward pass: what was saved, and gradients and temporaries of one layer beside it.
+    assert real < parts["activations"] + parts["logits"] < 1.6 * real
+
+
+def test_the_total_is_the_largest_phase_and_loaded_weights_are_not_asked_for_again():
+    parts = {"weights": 60, "activations": 30}
+    known = MemoryEstimate(parts, {"sampling": 70, "update": 90}, "cpu", free=40, capacity=200)
+    assert known.total == 90
+    assert not known.fits
+    assert replace(known, loaded=True).missing == 30
+    assert replace(known, loaded=True).fits
+
+
+def test_the_remedy_is_the_mildest_change_that_fits(tiny_folder, monkeypatch):
+    config = read_config(tiny_folder)
+    needed = told(tiny_folder, replace(SETTINGS, micro_batch=2)).total
+    monkeypatch.setattr("gdpo.memory.estimate.free_memory", lambda _device: (needed, 2 * needed))
+    assert not told(tiny_folder).fits
+    words, smaller = find_remedy(config, SETTINGS, **FACTS)
+    assert words == "micro_batch 2"
+    assert smaller.total == needed
+    monkeypatch.setattr("gdpo.memory.estimate.free_memory", lambda _device: (1, 2))
+    assert find_remedy(config, SETTINGS, **FACTS) is None
+
+
+def test_an_architecture_that_takes_no_adapter_is_refused_in_one_line(tiny_folder):
+    config = read_config(tiny_folder)
+    with pytest.raises(PolicyError, match=r"cannot be told in advance \(TypeError.*first steps\.$"):
+        estimate(config, SETTINGS, **{**FACTS, "prompt_tokens": "many"})
+
+
+def test_auto_is_resolved_before_weighing(tiny_folder):
+    weights, precision, device = weigh(read_config(tiny_folder), "fp32", "cpu")
+    assert (precision, device) == ("fp32", "cpu")
+    assert weights == told(tiny_folder).parts["weights"]
+
+
+# --- when memory runs out ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+        (KeyError("memory"), False),
+    ],
+)
+def test_failed_allocations_are_told_from_other_errors(error, is_memory):
+    assert is_out_of_memory(error) == is_memory
+
+
+def test_a_real_failed_allocation_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**56)
+    assert is_out_of_memory(caught.value)
+
+
+def test_other_errors_pass_unchanged():
+    def broken(_settings: TrainSettings) -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        Retreat(SETTINGS, "cpu").run(broken, lambda _settings: "")
+
+
+def limited(policy, most: int):
+    """A hook that makes the update of more than `most` completions at a time run out of memory, on the way back."""
+
+    def fail(_gradient: torch.Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    def watch(_module, _args, output):
+        if output.requires_grad and len(output) > most:
+            output.register_hook(fail)
+
+    return policy.base.model.get_input_embeddings(), policy.base.model.model.norm, watch
+
+
+def run(folder: Path, model: Path, most: int | None, settings: TrainSettings = SETTINGS):
+    policy = load_policy(model, precision="fp32", device="cpu")
+    if most is not None:
+        _, norm, watch = limited(policy, most)
+        norm.register_forward_hook(watch)
+    return train(policy, PROMPTS, objective(), settings, folder)
+
+
+def test_a_step_that_runs_out_of_memory_is_repeated_with_half_the_micro_batch(
+    tiny_folder, tmp_path, caplog
+):
+    caplog.set_level(logging.WARNING)
+    plain = run(tmp_path / "plain", tiny_folder, None, replace(SETTINGS, micro_batch=4))
+    saved = run(tmp_path / "saved", tiny_folder, 4)
+    assert [
+        r.getMessage() for r in caplog.records if "micro_batch is 4 instead of 8" in r.getMessage()
+    ] != []
+    assert sum("Memory ran out" in record.getMessage() for record in caplog.records) == 1
+    for name, tensor in plain.policy.adapter.state.items():
+        assert torch.equal(saved.policy.adapter.state[name], tensor)
+
+
+def test_the_second_time_ends_with_the_estimate_and_the_run_is_kept(tiny_folder, tmp_path):
+    folder = tmp_path / "run"
+    once = replace(SETTINGS, steps=1)
+    run(folder, tiny_folder, None, once)
+    with pytest.raises(TrainingError) as caught:
+        run(folder, tiny_folder, 2)
+    message = str(caught.value)
+    assert "micro_batch 4" in message
+    assert "Tried to allocate 9.00 GiB" in message
+    assert "of memory are needed" in message
+    assert "\n" not in message
+    assert len(read_history(folder)) == 1
+    finished = run(folder, tiny_folder, None)
+    assert len(read_history(folder)) == 2
+    assert finished.policy.adapter is not None
+
+
+def test_the_lean_heap_gives_large_blocks_back():
+    """What stays of 200 MB of freed tensors, in MB; each next to a small one that lives on."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("needs Linux")
+
+    def resident() -> float:
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    with lean_heap("cpu"):
+        before = resident()
+        pairs = [(torch.ones(500_000), torch.ones(100)) for _ in range(100)]
+        assert resident() - before > 150
+        pairs = [small for _, small in pairs]
+        assert resident() - before < 20
+        assert len(pairs) == 100

@@ -1,0 +1,304 @@
+"""Which way through a model is taken, that all of them agree, and that none leaves a trace on the base."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from conftest import make_tokenizer
+from test_policy import need_quantised_cpu
+from test_rollouts import PROMPTS, WRITTEN_OUT, random_model
+
+from gdpo import policy, rollouts
+from gdpo.logprobs import score_tokens
+from gdpo.policy import trainable
+from gdpo.rollouts import decoders as decoders_module, fallback, merging, sample
+from gdpo.rollouts.blocks import BlockDecoder
+from gdpo.rollouts.layout import OtherShapeError, read_layout
+from gdpo.rollouts.passes import CacheDecoder
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture
+def decoders(monkeypatch):
+    """The class of each decoder that steps."""
+    seen = []
+    for kind in (BlockDecoder, CacheDecoder):
+        advance = kind.advance
+        monkeypatch.setattr(
+            kind,
+            "advance",
+            lambda self, tokens, a=advance: (seen.append(type(self)), a(self, tokens)),
+        )
+    return seen
+
+
+def adapted(model, seed=0, **options):
+    """The model with a random adapter, B included, on all linear layers."""
+    torch.manual_seed(seed)
+    shell = policy.wrap(model, policy.fresh_config(4, 8) | options).eval()
+    randomise(shell)
+    return shell
+
+
+def randomise(shell):
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in shell.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+
+
+def agrees_with_a_full_forward(model, found, atol, temperature=1.0):
+    scores = score_tokens(model, found, torch.arange(len(found.lengths)), temperature)
+    mask = found.completion_mask
+    torch.testing.assert_close(scores.logprobs[mask], found.logprobs[mask], rtol=0, atol=atol)
+    torch.testing.assert_close(scores.entropy[mask], found.entropy[mask], rtol=0, atol=10 * atol)
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_a_llama_shaped_model_is_decoded_by_the_written_out_step(name, tokenizer, decoders):
+    model = random_model(name)
+    sample(model, tokenizer, PROMPTS, group_size=2, max_new_tokens=4, seed=0)
+    if not rollouts.has_cache(model):
+        pytest.skip("this transformers has no cache for it that a group can share")
+    assert set(decoders) == {BlockDecoder}
+
+
+@pytest.mark.parametrize("name", ["olmo2", "mixtral"])
+def test_other_shapes_go_through_the_models_own_forward(name, tokenizer, decoders):
+    with pytest.raises(OtherShapeError):
+        read_layout(random_model(name))
+    sample(random_model(name), tokenizer, PROMPTS, group_size=2, max_new_tokens=4, seed=0)
+    assert set(decoders) == {CacheDecoder}
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_with_an_adapter_greedy_equals_generate_and_logprobs_a_full_forward(name, tokenizer):
+    model = adapted(random_model(name))
+    found = sample(
+        model, tokenizer, PROMPTS, group_size=2, max_new_tokens=20, temperature=0, seed=0
+    )
+    agrees_with_a_full_forward(model, found, 1e-4)
+    with torch.no_grad():
+        wanted = model.generate(
+            input_ids=found.prompt_ids,
+            attention_mask=found.prompt_mask,
+            max_new_tokens=20,
+            do_sample=False,
+            pad_token_id=0,
+        )[:, found.prompt_ids.shape[1] :]
+    mask = found.completion_mask[:, : wanted.shape[1]]
+    assert mask.sum() == found.completion_mask.sum()
+    assert torch.equal(found.completion_ids[:, : wanted.shape[1]][mask], wanted[mask])
+    found = sample(
+        model, tokenizer, PROMPTS, group_size=3, max_new_tokens=20, temperature=0.7, seed=1
+    )
+    agrees_with_a_full_forward(model, found, 1e-4, temperature=0.7)
+
+
+def test_a_step_that_computes_something_else_is_not_used(tokenizer, decoders):
+    model = random_model("llama")
+    mlp = model.model.layers[1].mlp
+    plain = mlp.forward
+    mlp.forward = lambda x: plain(x) + 0.5  # which its parts do not tell
+    found = sample(model, tokenizer, PROMPTS, group_size=2, max_new_tokens=4, seed=0)
+    assert set(decoders) == {CacheDecoder}
+    agrees_with_a_full_forward(model, found, 1e-4)
+
+
+def test_both_ways_draw_the_same_completions(tiny_policy, monkeypatch):
+    with trainable(tiny_policy, rank=4, alpha=8, seed=0) as model:
+        randomise(model)
+        draw = lambda: sample(
+            model, tiny_policy.base.tokenizer, PROMPTS, group_size=8, max_new_tokens=24, seed=3
+        )
+        quick = draw()
+
+        def refuse(_model):
+            raise OtherShapeError("test")
+
+        monkeypatch.setattr(decoders_module, "read_layout", refuse)
+        plain = draw()
+    assert torch.equal(quick.completion_ids, plain.completion_ids)
+    torch.testing.assert_close(quick.logprobs, plain.logprobs, rtol=0, atol=1e-4)
+    torch.testing.assert_close(quick.entropy, plain.entropy, rtol=0, atol=1e-3)
+
+
+def snapshot(model):
+    return {name: (id(p), p.clone()) for name, p in model.named_parameters()}
+
+
+def unchanged(model, before):
+    after = dict(model.named_parameters())
+    assert list(after) == list(before)
+    for name, (identity, value) in before.items():
+        assert id(after[name]) == identity
+        assert torch.equal(after[name], value)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_the_base_and_the_adapter_are_bit_identical_afterwards(tiny_policy, error):
+    with trainable(tiny_policy, rank=4, alpha=8, seed=0) as model:
+        randomise(model)
+        before, modules = snapshot(model), [id(m) for m in model.modules()]
+        calls = []
+
+        def poll():
+            calls.append(1)
+            if error is not None and len(calls) == 20:
+                raise error
+
+        draw = lambda: sample(
+            model, tiny_policy.base.tokenizer, PROMPTS, max_new_tokens=16, seed=0, poll=poll
+        )
+        if error is None:
+            draw()
+        else:
+            with pytest.raises(error):
+                draw()
+            assert len(calls) == 20
+        unchanged(model, before)
+        assert [id(m) for m in model.modules()] == modules
+
+
+def test_merged_layers_are_the_sum_and_only_inside_the_block(tiny_policy):
+    with trainable(tiny_policy, rank=4, alpha=8, seed=0) as model:
+        randomise(model)
+        ids = torch.arange(12)[None] + 5
+        with torch.no_grad():
+            wanted = model(ids).logits
+            with merging.merged(model):
+                assert not [n for n, _ in model.named_parameters() if "lora_" in n]
+                torch.testing.assert_close(model(ids).logits, wanted, rtol=0, atol=1e-4)
+            with model.disable_adapter():
+                base = model(ids).logits
+                with merging.merged(model):
+                    assert torch.equal(model(ids).logits, base)
+        assert (base - wanted).abs().max() > 0.1
+
+
+def test_a_dora_adapter_is_sampled_as_it_is(tiny_policy):
+    targets = ["q_proj", "down_proj"]
+    model = adapted(tiny_policy.base.model, target_modules=targets, use_dora=True)
+    found = sample(
+        model, tiny_policy.base.tokenizer, PROMPTS, group_size=2, max_new_tokens=12, seed=0
+    )
+    agrees_with_a_full_forward(model, found, 1e-4)
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4", "bf16"])
+def test_other_precisions_agree_with_a_full_forward_and_keep_their_weights(
+    tiny_folder, precision, decoders
+):
+    from gdpo.loading import load_policy
+
+    if precision != "bf16":
+        need_quantised_cpu()
+    loaded = load_policy(tiny_folder, precision=precision, device="cpu")
+    with trainable(loaded, rank=4, alpha=8, seed=0) as model:
+        randomise(model)
+        before = {name: (id(p), p.detach().clone()) for name, p in model.named_parameters()}
+        found = sample(
+            model, loaded.base.tokenizer, PROMPTS, group_size=4, max_new_tokens=16, seed=0
+        )
+        for name, parameter in model.named_parameters():
+            assert torch.equal(parameter, before[name][1]), name
+        scores = score_tokens(model, found, torch.arange(12), 1.0)
+    assert set(decoders) == {BlockDecoder}
+    gap = (scores.logprobs - found.logprobs)[found.completion_mask].abs()
+    # nf4 computes in fp32 and is exact; int8 rounds activations and bf16 rounds everything, by shape.
+    assert gap.mean() < {"int8": 0.05, "nf4": 1e-4, "bf16": 0.1}[precision]
+
+
+def recurrent_model(name):
+    import transformers as t
+
+    torch.manual_seed(0)
+    if name == "mamba":
+        config = t.MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4)
+        return t.MambaForCausalLM(config).eval()
+    if not hasattr(t, "Qwen3NextConfig"):
+        pytest.skip(f"transformers {t.__version__} knows no such model")
+    config = t.Qwen3NextConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+    )
+    return t.Qwen3NextForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("name", ["mamba", "qwen3_next"])
+def test_a_model_with_a_recurrent_state_uses_its_own_generate_and_says_so_once(
+    name, tokenizer, caplog
+):
+    model = recurrent_model(name)
+    model.generation_config.repetition_penalty = 3.0  # the policy has none
+    settings = model.generation_config
+    fallback._told.clear()
+    with caplog.at_level(logging.WARNING, "gdpo"):
+        draws = [
+            sample(model, tokenizer, PROMPTS, group_size=2, max_new_tokens=8, seed=s)
+            for s in (0, 0, 1)
+        ]
+    assert len([r for r in caplog.records if "own `generate`" in r.getMessage()]) == 1
+    assert model.generation_config is settings
+    assert torch.equal(draws[0].completion_ids, draws[1].completion_ids)
+    assert not torch.equal(draws[0].completion_ids, draws[2].completion_ids)
+    found = draws[0]
+    for row in range(6):
+        prompt = found.prompt_ids[row][found.prompt_mask[row].bool()]
+        length = int(found.lengths[row])
+        ids = torch.cat([prompt, found.completion_ids[row, :length]])
+        with torch.no_grad():
+            wanted = model(ids[None], use_cache=False).logits[0, -length - 1 : -1].log_softmax(-1)
+        wanted = wanted.gather(1, found.completion_ids[row, :length, None])[:, 0]
+        torch.testing.assert_close(found.logprobs[row, :length], wanted, rtol=0, atol=1e-4)
+
+
+def test_the_fallback_can_be_stopped(tokenizer):
+    class Stop(Exception):
+        pass
+
+    def poll():
+        raise Stop
+
+    with pytest.raises(Stop):
+        sample(recurrent_model("mamba"), tokenizer, PROMPTS, max_new_tokens=8, seed=0, poll=poll)
+
+
+def test_results_can_take_part_in_a_training(tiny_policy):
+    with trainable(tiny_policy, rank=4, alpha=8, seed=0) as model:
+        found = sample(model, tiny_policy.base.tokenizer, PROMPTS, max_new_tokens=6, seed=0)
+        tensors = (found.prompt_ids, found.completion_ids, found.completion_mask, found.logprobs)
+        assert not any(tensor.is_inference() for tensor in (*tensors, found.entropy))
+        score_tokens(model, found, torch.arange(3), 1.0).logprobs.sum().backward()
+        assert not any(p.is_inference() for p in model.parameters())
+
+
+def test_a_cache_of_one_bucket_and_of_several_are_the_same(tiny_policy, monkeypatch):
+    from gdpo.rollouts import blocks
+
+    base, found = tiny_policy.base, []
+    for bucket in (1, 7, 128):
+        monkeypatch.setattr(blocks, "_BUCKET", bucket)
+        found.append(sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=20, seed=0))
+    assert torch.equal(found[0].completion_ids, found[2].completion_ids)
+    assert torch.equal(found[1].completion_ids, found[2].completion_ids)
