@@ -157,12 +157,12 @@ def test_the_total_is_the_largest_phase_and_loaded_weights_are_not_asked_for_aga
 def test_the_remedy_is_the_mildest_change_that_fits(tiny_folder, monkeypatch):
     config = read_config(tiny_folder)
     needed = told(tiny_folder, replace(SETTINGS, micro_batch=2)).total
-    monkeypatch.setattr("gdpo.memory.estimate.free_memory", lambda _device: (needed, 2 * needed))
+    monkeypatch.setattr("gdpo.memory.estimation.free_memory", lambda _device: (needed, 2 * needed))
     assert not told(tiny_folder).fits
     words, smaller = find_remedy(config, SETTINGS, **FACTS)
     assert words == "micro_batch 2"
     assert smaller.total == needed
-    monkeypatch.setattr("gdpo.memory.estimate.free_memory", lambda _device: (1, 2))
+    monkeypatch.setattr("gdpo.memory.estimation.free_memory", lambda _device: (1, 2))
     assert find_remedy(config, SETTINGS, **FACTS) is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import PolicyError
 from ..settings import TrainSettings
-from .estimate import MemoryEstimate, estimate, show
+from .estimation import MemoryEstimate, estimate, show
 
 
 def find_remedy(
