@@ -42,8 +42,8 @@ def plan() -> Iterator[Case]:
     yield from (Case(task.name, "frozen", "equal", 0) for task in TASKS.values())
     for seed in ABLATION_SEEDS:
         for preference in PREFERENCES:
-            yield from (Case(t, arm, preference, seed) for t in ABLATED for arm in ABLATIONS)
             yield from (Case(t.name, arm, preference, seed) for t in rare for arm in RARE)
+            yield from (Case(t, arm, preference, seed) for t in ABLATED for arm in ABLATIONS)
     for task in usual:
         yield from (Case(task.name, f"only {m}", "equal", 0) for m in task.measures)
 
