@@ -50,8 +50,8 @@ def before_loading(folder: Path, precision: str, device: str) -> str:
 
 def before_training(
     policy: Policy, prompts: Sequence[Prompt], objective: Objective, settings: TrainSettings
-) -> str:
-    """The table of what the training needs, with what to change where it does not fit.
+) -> tuple[str, str]:
+    """A line on what the training needs, or on what to change where it does not fit; and the table.
 
     Raises:
         TrainingError: The device could not hold it even if nothing else were on it.
@@ -69,15 +69,16 @@ def before_training(
     try:
         needed = estimate(base.model.config, settings, **facts)
         if needed.fits:
-            return f"memory, at most:\n{needed.table()}"
+            return needed.brief(), needed.table()
         advice = _advise(base.model.config, settings, needed, facts)
     except PolicyError as error:
         logger.warning("%s", error)
-        return str(error)
+        return str(error), str(error)
     if needed.total > needed.capacity:
         raise TrainingError(f"The training does not fit: {needed.brief()}; {advice}.")
     logger.warning("Memory may run out: %s; %s.", needed.brief(), advice)
-    return f"memory may run out: {advice}\n{needed.table()}"
+    line = f"memory may run out: {advice}"
+    return line, f"{line}\n{needed.table()}"
 
 
 def _advise(config: object, settings: TrainSettings, needed: MemoryEstimate, facts: dict) -> str:

@@ -104,8 +104,8 @@ class GDPOTrain:
         check_tree(folder, "run_name")
         logger.info("%s", told)
         host.make_room(model.base)
-        needed = before_training(model, (*prompts, *heldout), rewards, chosen)
-        host.tell(unique_id, needed)
+        notice, needed = before_training(model, (*prompts, *heldout), rewards, chosen)
+        host.tell(unique_id, notice)
         with (
             host.releasing(),
             host.progress(unique_id, f"training {folder.name}", chosen.steps, folder) as progress,
