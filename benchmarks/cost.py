@@ -16,7 +16,6 @@ import importlib.util
 import json
 import logging
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks._results import machine, write
+
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "cost.json"
 KS = (1, 2, 5, 10, 20)
 PRECISIONS = ("fp32", "bf16", "int8", "nf4")
 # Without a card, K passes are measured for every K in one precision only: they take minutes and tell the same.
@@ -162,7 +162,7 @@ def main(arguments: list[str]) -> int:
         left = "retained and rerun at K = 10 and 20 in bf16, int8 and nf4"
         missing[left] = "they take minutes on a CPU and tell the same as in fp32"
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": machine(),
         "rows": rows,
         "not_measured": missing,
         "trl": side_by_side(device, 3 if options.quick else TRL_STEPS),
@@ -173,9 +173,7 @@ def main(arguments: list[str]) -> int:
         except ChildError as error:
             result["adapter"] = {"not_measured": str(error)}
         logger.info("adapter: %s", result["adapter"])
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        logger.info("written to %s", RESULT)
+        write("cost", result)
     return 0
 
 

@@ -14,8 +14,6 @@ import argparse
 import gc
 import json
 import logging
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._memory import peak_mb, reset_peak, resident_mb
+from benchmarks._results import machine, write
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "memory.json"
 WITHIN = 0.15
 # Shapes of models that people train, and of the bundled one, with the words for transformers.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -218,8 +216,7 @@ def main(arguments: list[str]) -> int:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    result: dict[str, Any] = {"machine": machine, "within": "", "rows": [], "not_measured": {}}
+    result: dict[str, Any] = {"machine": machine(), "within": "", "rows": [], "not_measured": {}}
     if device == "cpu":
         result["not_measured"]["cuda"] = "no card on this machine"
     cells = [cell for cell in (QUICK if options.quick else CELLS) if options.only in cell[0]]
@@ -227,7 +224,7 @@ def main(arguments: list[str]) -> int:
         for cell in cells:
             _add(result, cell, Path(place), device)
             if cells == list(CELLS):
-                _write(result)
+                write("memory", result)
     return 0
 
 
@@ -248,11 +245,6 @@ def _add(result: dict[str, Any], cell: Cell, place: Path, device: str) -> None:
         return
     result["within"] = f"{sum(row['within'] for row in rows)} of {len(rows)} within {WITHIN:.0%}"
     logger.info("%s", {name: rows[-1][name] for name in rows[-1] if name != "parts_mb"})
-
-
-def _write(result: dict[str, Any]) -> None:
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import platform
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _rollout
+from benchmarks._results import machine, write
 from benchmarks.cost import ChildError, child
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "speed.json"
 STEPS, ROUNDS = 6, 3
 
 logger = logging.getLogger(__name__)
@@ -79,15 +77,13 @@ def main(arguments: list[str]) -> int:
         logger.info("%s", json.dumps(row))
     step, failed = steps_against_trl(device, 1 if options.quick else ROUNDS)
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": machine(),
         "rollout": rollout,
         "step": step,
         "not_measured": missing | failed,
     }
     if not options.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        logger.info("written to %s", RESULT)
+        write("speed", result)
     return 0
 
 

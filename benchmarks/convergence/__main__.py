@@ -3,7 +3,7 @@
     python run.py bench convergence [--quick] [--workers N]
 
 The full plan writes benchmarks/results/convergence_runs.jsonl as it goes, and from it convergence.json and
-convergence.png; the quick one shows a few runs of each method and writes to output/.
+convergence.png; the quick one makes two runs of each method and writes to output/.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 MAIN_SEEDS, ABLATION_SEEDS = range(4), range(4)
 ABLATED = ("support5",)
 RARE = ("group_dpo", "gdpo_decoupled", "gdpo", "gdpo, gated brevity")
-QUICK_STEPS = 60
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def quick_plan() -> Iterator[Case]:
 def main(arguments: list[str]) -> int:
     """Run what is missing, then report."""
     parser = argparse.ArgumentParser(prog="run.py bench convergence", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="eight short runs, about ten minutes")
+    parser.add_argument("--quick", action="store_true", help="eight runs, minutes")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -68,10 +67,9 @@ def main(arguments: list[str]) -> int:
     results = WORK if options.quick else RESULTS
     results.mkdir(parents=True, exist_ok=True)
     records = results / ("quick_runs.jsonl" if options.quick else "convergence_runs.jsonl")
-    steps = QUICK_STEPS if options.quick else SETTINGS.steps
     done = read_records(records)
     cases = list(quick_plan() if options.quick else plan())
-    missing = [(case, steps) for case in cases if case.key not in done]
+    missing = [case for case in cases if case.key not in done]
     logger.info("%d of %d runs are to be made", len(missing), len(cases))
     with get_context("spawn").Pool(options.workers) as pool, records.open("a") as file:
         for count, record in enumerate(pool.imap_unordered(in_pool, missing), 1):

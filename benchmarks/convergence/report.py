@@ -73,13 +73,12 @@ def _page(result: dict[str, Any]) -> str:
     parts = ["# Results of `python run.py bench convergence`"]
     parts += [f"## {title}\n\n{table(arms)}" for title, arms in sections if arms]
     parts.append("## gdpo against each, run by run\n\n" + _pairs_table(result["against"]))
-    parts.append(
-        "## Each reward trained alone: share of its way\n\n"
-        + "\n".join(
-            f"- {t}: {', '.join(f'{n} {v:.2f}' for n, v in c.items())}"
-            for t, c in result["ceilings"].items()
-        )
-    )
+    alone = [
+        f"- {task}: {', '.join(f'{name} {share:.2f}' for name, share in rewards.items())}"
+        for task, rewards in result["ceilings"].items()
+    ]
+    title = "## Each reward trained alone: share of its way\n\n"
+    parts.append(title + ("\n".join(alone) or "Not measured yet."))
     return "\n\n".join(parts) + "\n"
 
 

@@ -124,16 +124,15 @@ def load_base(folder: Path, *, rare: bool) -> Policy:
     return load_policy(path, precision="fp32", device="cpu")
 
 
-def in_pool(job: tuple[Case, int]) -> dict[str, Any]:
-    """One run of so many steps, in a process of a pool that uses all cores."""
+def in_pool(case: Case) -> dict[str, Any]:
+    """One run, in a process of a pool that uses all cores."""
     import torch
 
-    case, steps = job
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     policy = load_base(WORK, rare=TASKS[case.task].rare)
-    return run(case, policy, replace(SETTINGS, steps=steps))
+    return run(case, policy)
 
 
 def key_of(record: dict[str, Any]) -> str:
