@@ -21,8 +21,6 @@ from .weighting import deficits, spread, weigh, working_preference
 _REWARD_DECAY = 0.9
 _GRAMIAN_DECAY = 0.9
 _WEIGHT_DECAY = 0.8
-# The dispersion is steered with the steps before and measured with the newest one: it may miss by this much.
-_DISPERSION_SLACK = 0.02
 # Steps with the plain preferences, over whose rewards the start is averaged.
 _WARMUP = 3
 
@@ -100,7 +98,7 @@ class Director:
             cosines=geometry.cosines(shown),
             wedges=geometry.wedges(shown),
             dispersion=reached,
-            dispersion_reached=reached >= objective.dispersion_floor - _DISPERSION_SLACK,
+            dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
         )
 
     def _smoothed_weights(self, active: Tensor) -> Tensor:
