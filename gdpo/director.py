@@ -23,6 +23,9 @@ _GRAMIAN_DECAY = 0.9
 _WEIGHT_DECAY = 0.8
 # Steps with the plain preferences, over whose rewards the start is averaged.
 _WARMUP = 3
+# A step's Gramian counts with at most this multiple of the smoothed one's trace: one very long gradient would
+# rule the map for tens of steps, long after it was clipped in the update.
+_MAX_GROWTH = 4.0
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ class Director:
             advantage: `(K, N)`.
             squared_norms: |s_i|^2, `(N,)`.
         """
-        now = geometry.debiased(raw, advantage, squared_norms)
-        self._gramian = _smooth(self._gramian, now, _GRAMIAN_DECAY)
         objective, deficit = self.objective, self._deficits()
         active = objective.preferences > 0
+        now = geometry.debiased(raw, advantage, squared_norms)
+        self._gramian = _smooth(self._gramian, self._limited(now, active), _GRAMIAN_DECAY)
         shown = geometry.positive_semidefinite(self._gramian)
         matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
         reached = geometry.dispersion(self._decided[active], matrix)
@@ -100,6 +103,14 @@ class Director:
             dispersion=reached,
             dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
         )
+
+    def _limited(self, now: Tensor, active: Tensor) -> Tensor:
+        """A step's Gramian, shortened where its trace is far above that of the steps before."""
+        if self._gramian is None:
+            return now
+        found, known = (m.diagonal()[active].nansum() for m in (now, self._gramian))
+        limit = _MAX_GROWTH * known
+        return now * (limit / found) if found > limit > 0 else now
 
     def _smoothed_weights(self, active: Tensor) -> Tensor:
         """The weights of the rewards that have a preference."""

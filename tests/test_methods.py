@@ -122,6 +122,24 @@ def test_a_director_goes_on_from_its_state_exactly():
     assert torch.equal(replayed.cosines, original[8].cosines)
 
 
+def test_one_step_with_a_very_long_gradient_does_not_rule_the_conflict_map():
+    maps = []
+    for odd in (False, True):
+        director = Director(combine_rewards(rewards(1.0, 1.0)))
+        generator = torch.Generator().manual_seed(11)
+        for step in range(30):
+            # Two rewards that want different things: gradients along the first or the second half.
+            scores = torch.rand(2, 8, 8, generator=generator, dtype=F64)
+            halves = (scores - scores.mean(2, keepdim=True)).flatten(1)
+            gradients = torch.cat([halves[:1].T.expand(-1, 5), halves[1:].T.expand(-1, 5)], dim=1)
+            if odd and step == 20:  # long, and the same for both
+                gradients = 30 * gradients.sum(1, keepdim=True).expand(-1, 10)
+            direction = observe_and_decide(director, scores, gradients)
+        maps.append(float(direction.cosines[0, 1]))
+    assert abs(maps[0]) < 0.2
+    assert abs(maps[1]) < 0.6  # unlimited, that one step makes it 0.97
+
+
 def test_a_reward_that_never_scored_does_not_spoil_the_others():
     director = Director(combine_rewards(rewards(1.0, 1.0)))
     generator = torch.Generator().manual_seed(2)
