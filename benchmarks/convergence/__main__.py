@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
-from .arms import ABLATIONS, MAIN
+from .arms import ABLATED, ABLATIONS, EVERYWHERE, MAIN
 from .runs import SETTINGS, WORK, Case, in_pool, key_of, load_base, read_records
 from .tasks import PREFERENCES, TASKS
 
@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # Those from 1000 on were used to develop the methods and to tune the learning rate.
 MAIN_SEEDS, ABLATION_SEEDS = range(4), range(4)
-ABLATED = ("support5",)
 RARE = ("group_dpo", "gdpo_decoupled", "gdpo", "gdpo, gated brevity")
 
 logger = logging.getLogger(__name__)
@@ -37,12 +36,12 @@ def plan() -> Iterator[Case]:
     rare = [task for task in TASKS.values() if task.rare]
     for seed in MAIN_SEEDS:
         for preference in PREFERENCES:
-            yield from (Case(t.name, arm, preference, seed) for t in usual for arm in MAIN)
+            yield from (Case(t.name, arm, preference, seed) for t in usual for arm in EVERYWHERE)
     yield from (Case(task.name, "frozen", "equal", 0) for task in TASKS.values())
     for seed in ABLATION_SEEDS:
         for preference in PREFERENCES:
             yield from (Case(t.name, arm, preference, seed) for t in rare for arm in RARE)
-            yield from (Case(t, arm, preference, seed) for t in ABLATED for arm in ABLATIONS)
+            yield from (Case(ABLATED, arm, preference, seed) for arm in ABLATIONS)
     for task in usual:
         yield from (Case(task.name, f"only {m}", "equal", 0) for m in task.measures)
 
@@ -50,7 +49,7 @@ def plan() -> Iterator[Case]:
 def quick_plan() -> Iterator[Case]:
     """One task, the methods, one seed."""
     for preference in PREFERENCES:
-        yield from (Case("support5", arm, preference, 0) for arm in MAIN)
+        yield from (Case(ABLATED, arm, preference, 0) for arm in MAIN)
 
 
 def main(arguments: list[str]) -> int:

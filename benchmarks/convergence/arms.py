@@ -119,6 +119,7 @@ MAIN: dict[str, Arm] = {
 }
 ABLATIONS: dict[str, Arm] = {
     "gdpo, by deficit": Arm(weighting="by_deficit"),
+    "gdpo, by deficit, no dispersion floor": Arm(weighting="by_deficit", floor=0.0),
     "gdpo, fixed weights": Arm(weighting="fixed", floor=0.0),
     "gdpo, no dispersion floor": Arm(floor=0.0),
     "gdpo, raw Gramian": Arm(patches=((director.geometry, "debiased", _raw),)),
@@ -138,3 +139,6 @@ ABLATIONS: dict[str, Arm] = {
     "saturation_aware": Arm("saturation_aware", "fixed", 0.0),
 }
 ARMS = {**MAIN, **ABLATIONS}
+# On every task; the other parts are exchanged on one task.
+EVERYWHERE = (*MAIN, "gdpo, no dispersion floor")
+ABLATED = "support5"

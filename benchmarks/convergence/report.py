@@ -9,7 +9,7 @@ from typing import Any
 
 from gdpo.settings import TrainSettings
 
-from .arms import ARMS, MAIN
+from .arms import ABLATED, ARMS, EVERYWHERE, MAIN
 from .measures import compare, converged_at, describe, kaplan_meier, progress, targets
 from .tasks import TASKS
 
@@ -37,9 +37,6 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
 
     tasks = sorted({r["task"] for r in usual})
     wants = sorted({r["preference"] for r in usual})
-    ablated = {r["task"] for r in usual if r["arm"] not in MAIN}
-    seeds = {r["seed"] for r in usual if r["arm"] not in MAIN}
-    same = [r for r in usual if r["task"] in ablated and r["seed"] in seeds]
     result = {
         "settings": _settings(settings),
         "noise_per_evaluation": noise,
@@ -50,7 +47,8 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
         "preferences": {
             p: arms([r for r in usual if r["preference"] == p and r["arm"] in MAIN]) for p in wants
         },
-        "ablations": arms(same),
+        "everywhere": arms([r for r in usual if r["arm"] in EVERYWHERE]),
+        "ablations": arms([r for r in usual if r["task"] == ABLATED]),
         "rare": arms([r for r in runs if TASKS[r["task"]].rare]),
         "against": _against(usual, ideals, noise),
         "ceilings": _ceilings([r for r in found if r["arm"].startswith("only ")], ideals),
@@ -68,7 +66,8 @@ def _page(result: dict[str, Any]) -> str:
     sections = [("All tasks and preferences", result["arms"])]
     sections += [(f"Preferences: {name}", arms) for name, arms in result["preferences"].items()]
     sections += [(f"Task {name}", arms) for name, arms in result["tasks"].items()]
-    sections += [("One part exchanged, and other methods (support5)", result["ablations"])]
+    sections += [("With and without the dispersion floor, all tasks", result["everywhere"])]
+    sections += [(f"One part exchanged, and other methods ({ABLATED})", result["ablations"])]
     sections += [("Right answers are rare (rare5)", result["rare"])]
     parts = ["# Results of `python run.py bench convergence`"]
     parts += [f"## {title}\n\n{table(arms)}" for title, arms in sections if arms]
