@@ -1,8 +1,8 @@
-"""The training loop: sample, score, one backward pass, decide the weights, step.
+"""The training loop: sample, score, decide the weights, one backward pass, step.
 
-It differs from a usual GRPO trainer in three ways: every reward keeps its own gradient, the weights of the
-rewards are decided after these gradients are known, and there is exactly one optimiser step for each batch
-of rollouts, so the probability ratio is 1 and nothing is clipped.
+It differs from a usual GRPO trainer in three ways: the backward pass also measures every reward's own gradient,
+the weights of the rewards follow from what was measured in the steps before, and there is exactly one optimiser
+step for each batch of rollouts, so the probability ratio is 1 and nothing is clipped.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.convergence import measures
+from benchmarks.convergence.claims import claims
 
 
 def test_targets_are_nine_tenths_of_the_way():
@@ -74,3 +75,25 @@ def test_two_arms_are_compared_run_by_run():
 
 def test_the_bootstrap_of_a_constant_ratio_is_that_ratio():
     assert measures.ratio_of_means([(1.0, 2.0)] * 5) == [0.5, 0.5, 0.5]
+
+
+def test_the_articles_claims_are_set_beside_what_was_found():
+    ideals = {"support3": [1.0, 1.0, 1.0]}
+
+    def record(arm: str, accuracy: float, spread: float) -> dict:
+        curve = [[0.0] * 3] + [[accuracy, 1.0, 1.0]] * 4
+        return {
+            **{"task": "support3", "arm": arm, "preference": "equal", "seed": 0},
+            **{"steps": [0, 5, 10, 15, 20], "means": curve, "errors": [[0.0] * 3] * 2},
+            "length_std": [3.0, spread],
+        }
+
+    records = [record("gdpo", 1.0, 1.0), record("group_dpo", 0.8, 2.0)]
+    against = {"group_dpo": measures.compare(records[:1], records[1:], ideals, 0.0)}
+    found = {row["claim"]: row["found"] for row in claims(records, ideals, 0.0, against)}
+    assert found["support assistant: accuracy +20 %"] == "1.00 instead of 0.80 (+25 %)"
+    assert found["support assistant: spread of lengths -35 %"] == "1.00 instead of 2.00 (-50 %)"
+    assert found["with more rewards it does not get worse"] == "3 rewards: 100 % instead of 0 %"
+    # Converged at step 5, against never within 20 steps.
+    assert found["in 7 h instead of 12: 0.58 times"].startswith("0.25 times")
+    assert claims(records[:1], ideals, 0.0, {}) == []

@@ -9,6 +9,7 @@ from typing import Any
 
 from gdpo.settings import TrainSettings
 
+from . import claims
 from .arms import ABLATED, ARMS, EVERYWHERE, MAIN
 from .measures import compare, converged_at, describe, kaplan_meier, progress, targets
 from .tasks import TASKS
@@ -53,6 +54,7 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
         "against": _against(usual, ideals, noise),
         "ceilings": _ceilings([r for r in found if r["arm"].startswith("only ")], ideals),
     }
+    result["claims"] = claims.claims(usual, ideals, noise, result["against"])
     text = json.dumps(result, indent=1)
     (folder / "convergence.json").write_text(text + "\n", encoding="utf-8")
     figure(usual, ideals, folder / "convergence.png")
@@ -72,6 +74,7 @@ def _page(result: dict[str, Any]) -> str:
     parts = ["# Results of `python run.py bench convergence`"]
     parts += [f"## {title}\n\n{table(arms)}" for title, arms in sections if arms]
     parts.append("## gdpo against each, run by run\n\n" + _pairs_table(result["against"]))
+    parts.append("## The article's claims\n\n" + claims.table(result["claims"]))
     alone = [
         f"- {task}: {', '.join(f'{name} {share:.2f}' for name, share in rewards.items())}"
         for task, rewards in result["ceilings"].items()
