@@ -83,8 +83,13 @@ def test_the_articles_claims_are_set_beside_what_was_found():
     def record(arm: str, accuracy: float, spread: float) -> dict:
         curve = [[0.0] * 3] + [[accuracy, 1.0, 1.0]] * 4
         return {
-            **{"task": "support3", "arm": arm, "preference": "equal", "seed": 0},
-            **{"steps": [0, 5, 10, 15, 20], "means": curve, "errors": [[0.0] * 3] * 2},
+            "task": "support3",
+            "arm": arm,
+            "preference": "equal",
+            "seed": 0,
+            "steps": [0, 5, 10, 15, 20],
+            "means": curve,
+            "errors": [[0.0] * 3] * 2,
             "length_std": [3.0, spread],
         }
 

@@ -79,7 +79,8 @@ def _accuracy(own: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
 
 def _change(values: dict[str, float]) -> str:
     ours, theirs = values[OURS], values[THEIRS]
-    return f"{ours:.2f} instead of {theirs:.2f} ({100 * (ours / theirs - 1):+.0f} %)"
+    change = f" ({100 * (ours / theirs - 1):+.0f} %)" if theirs else ""
+    return f"{ours:.2f} instead of {theirs:.2f}{change}"
 
 
 def _ratio(values: Sequence[float]) -> str:
