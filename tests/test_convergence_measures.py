@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from benchmarks.convergence import measures
@@ -42,6 +44,14 @@ def test_a_straight_path_does_not_oscillate_and_a_detour_counts_by_its_length():
     detour = [[v] for v in (0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1)]
     assert measures.excess_path(detour) == pytest.approx(4 / 3)
     assert measures.excess_path(detour, noise=0.1) == pytest.approx(4 / 3 - 1.0)
+
+
+def test_the_sampling_errors_path_is_that_of_smoothed_noise():
+    rng = random.Random(0)
+    curve = [[0.0]] + [[1 + 0.02 * rng.gauss(0, 1)] for _ in range(20_000)]
+    told = measures.sampling_path({"means": curve, "errors": [[0.0], [0.02]]})
+    # The one way up is no excess; all the rest is noise, at each of 20,000 evaluations.
+    assert measures.excess_path(curve) == pytest.approx(told, rel=0.02)
 
 
 def test_wilson_intervals_are_those_of_the_tables():

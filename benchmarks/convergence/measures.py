@@ -69,15 +69,36 @@ def excess_path(curve: Curve, noise: float = 0.0) -> float:
     O = mean_k (sum_t |x_k(t+1) - x_k(t)| - noise) / |x_k(T) - x_k(0)| - 1, at least 0; x is the mean of
     three neighbouring evaluations. `noise` is the mean path per step of a policy that does not change.
     """
-    smooth = [
-        [sum(v) / len(v) for v in zip(*curve[max(0, t - 1) : t + 2], strict=True)]
-        for t in range(len(curve))
-    ]
     found = []
-    for values in zip(*smooth, strict=True):
+    for values in _smoothed(curve):
         steps = [abs(b - a) for a, b in itertools.pairwise(values)]
-        way = max(abs(values[-1] - values[0]), _MIN_DISTANCE)
-        found.append(max(0.0, (sum(steps) - noise * len(steps)) / way - 1))
+        found.append(max(0.0, (sum(steps) - noise * len(steps)) / _way(values) - 1))
+    return sum(found) / len(found)
+
+
+def _smoothed(curve: Curve) -> list[list[float]]:
+    """Each reward's values, as means of three neighbours."""
+    parts = [curve[max(0, t - 1) : t + 2] for t in range(len(curve))]
+    rows = [[sum(v) / len(v) for v in zip(*part, strict=True)] for part in parts]
+    return [list(values) for values in zip(*rows, strict=True)]
+
+
+def _way(values: Sequence[float]) -> float:
+    return max(abs(values[-1] - values[0]), _MIN_DISTANCE)
+
+
+def sampling_path(record: dict[str, Any]) -> float:
+    """What the sampling error of the evaluations, as large as at the end, would add to the excess path at most.
+
+    Means of three neighbours share two of them, so that independent errors of size e move the smoothed curve by
+    2 e / (3 sqrt(pi)) per evaluation on average. Evaluations share their random draws: their errors are not quite
+    independent, and the true share is smaller.
+    """
+    curve, errors = _smoothed(record["means"]), record["errors"][-1]
+    found = [
+        2 * error / (3 * math.sqrt(math.pi)) * (len(values) - 1) / _way(values)
+        for values, error in zip(curve, errors, strict=True)
+    ]
     return sum(found) / len(found)
 
 
@@ -179,6 +200,7 @@ def describe(
         "median_steps": median_steps(times, limit),
         "restricted_mean_steps": round(restricted_mean(times, limit), 1),
         "oscillation": mean(lambda r: excess_path(r["means"], noise)),
+        "sampling_path": mean(sampling_path),
         "below_start": mean(lambda r: below_start(r["means"], r["errors"])),
         "length_std": mean(lambda r: r["length_std"][-1]),
         "worst_reward": mean(lambda r: min(progress(r["means"], ideals[r["task"]]))),

@@ -117,14 +117,14 @@ def _against(records: Records, ideals: dict[str, list[float]], noise: float) -> 
 
 def table(arms: dict[str, Any]) -> str:
     """A Markdown table, one line an arm."""
-    head = "| arm | runs | converged (95 % interval) | median steps | oscillation | a reward below its start | worst reward | hypervolume | length std |"
+    head = "| arm | runs | converged (95 % interval) | median steps | oscillation (sampling error, at most) | a reward below its start | worst reward | hypervolume | length std |"
     lines = [head, "|" + " --- |" * 9]
     for name, a in arms.items():
         low, high = (100 * x for x in a["interval"])
         steps = a["median_steps"] if a["median_steps"] is not None else "–"
         lines.append(
             f"| {name} | {a['runs']} | {100 * a['converged']:.0f} % ({low:.0f}–{high:.0f}) | {steps} | "
-            f"{a['oscillation']:.2f} | {100 * a['below_start']:.0f} % | {a['worst_reward']:.2f} | "
+            f"{a['oscillation']:.2f} ({a['sampling_path']:.2f}) | {100 * a['below_start']:.0f} % | {a['worst_reward']:.2f} | "
             f"{a['hypervolume']:.2f} | {a['length_std']:.1f} |"
         )
     return "\n".join(lines)
