@@ -15,6 +15,8 @@ from .rollouts import sample
 
 # Completions sampled at a time.
 _BATCH = 64
+# Consecutive evaluations in which every reward holds its target.
+_CONVERGED_EVALUATIONS = 3
 
 
 def complete(
@@ -87,6 +89,21 @@ def summarise(
         "length": {"mean": float(lengths.mean()), "std": float(lengths.std(unbiased=False))},
         "truncated": sum(c.truncated for c in completions) / len(completions),
     }
+
+
+def has_converged(
+    evaluations: Sequence[tuple[int, dict[str, Any]]], rewards: Sequence[Reward]
+) -> bool:
+    """Whether every reward with a preference held its target in the last three evaluations of a run."""
+    last = evaluations[-_CONVERGED_EVALUATIONS:]
+    means = [
+        (found["rewards"][reward.name]["mean"], float(reward.target or 0))
+        for _, found in last
+        for reward in rewards
+        if reward.preference > 0
+    ]
+    enough = all(mean is not None and mean >= target for mean, target in means)
+    return len(last) == _CONVERGED_EVALUATIONS and enough
 
 
 def _mean(scores: torch.Tensor) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from .advantages import dead_groups
 from .director import Direction
 from .methods import Objective
+from .prompts import Prompt
 from .rollouts import Rollouts
 
 
@@ -65,6 +67,22 @@ def describe_completions(rollouts: Rollouts) -> dict[str, Any]:
         "length": {"mean": lengths.mean(), "std": lengths.std(unbiased=False)},
         "truncated": sum(c.truncated for c in rollouts.completions) / len(rollouts.completions),
     }
+
+
+def describe_samples(
+    step: int, prompts: Sequence[Prompt], rollouts: Rollouts, names: list[str], rewards: Tensor
+) -> list[dict[str, Any]]:
+    """The first completion of each of these prompts, with its rewards; rewards `(K, B, G)`."""
+    group = rewards.shape[2]
+    return [
+        {
+            "step": step,
+            "prompt": prompt.text,
+            "completion": rollouts.completions[b * group].text,
+            "rewards": dict(zip(names, rewards[:, b, 0].tolist(), strict=True)),
+        }
+        for b, prompt in enumerate(prompts)
+    ]
 
 
 def kl_estimate(ratios: Tensor, rollouts: Rollouts) -> float:

@@ -48,9 +48,10 @@ class Run:
         """Append one record to the history."""
         append_line(self.folder / HISTORY_FILE, record)
 
-    def append_completion(self, record: dict[str, Any]) -> None:
-        """Append one sampled completion with its rewards."""
-        append_line(self.folder / COMPLETIONS_FILE, record)
+    def append_completions(self, records: list[dict[str, Any]]) -> None:
+        """Append sampled completions with their rewards."""
+        for record in records:
+            append_line(self.folder / COMPLETIONS_FILE, record)
 
     def rewind(self, step: int) -> None:
         """Drop what was recorded after `step`."""

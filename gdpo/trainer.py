@@ -19,7 +19,7 @@ from torch import Tensor
 from .checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from .director import Director
 from .errors import TrainingError
-from .evaluation import evaluate
+from .evaluation import evaluate, has_converged
 from .gradients import RewardGradients
 from .history import plain
 from .memory import Retreat, explain_shortage
@@ -29,6 +29,7 @@ from .metrics import (
     describe_completions,
     describe_direction,
     describe_rewards,
+    describe_samples,
     kl_estimate,
     peak_memory_mb,
 )
@@ -43,8 +44,6 @@ from .schedule import derive_seed, draw, learning_rate
 from .settings import TrainSettings
 from .update import Differentiated, differentiate, log_ratios
 
-# Consecutive evaluations in which every reward holds its target.
-CONVERGED_EVALUATIONS = 3
 # Completions of a step that are kept for reading.
 _SAMPLES = 4
 
@@ -160,19 +159,7 @@ class _Loop:
         self._phase("updating")
         advantages = self._director.observe(grouped)
         weights = self._director.decide()
-        all_ratios = objective.method == "group_dpo" or settings.kl_coeff > 0
-        every = 1 if all_ratios else settings.group_size
-
-        def passes(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
-            ratios = log_ratios(self._model, rollouts, limited, every, poll)
-            combined = self._combine(weights, advantages, grouped, ratios, rollouts)
-            seed = derive_seed(limited.rng_seed, "sketch", step)
-            return ratios, differentiate(
-                self._model, rollouts, combined, advantages.flatten(1), limited, poll, seed=seed
-            )
-
-        explain = partial(self._explain_shortage, rollouts)
-        ratios, passed = self._retreat.run(passes, explain)
+        ratios, passed = self._passes(rollouts, weights, advantages, grouped, step)
         direction = self._director.measure(
             passed.gradients.inner_products().cpu(),
             advantages.flatten(1),
@@ -196,10 +183,30 @@ class _Loop:
             "peak_memory_mb": peak_memory_mb(str(self._model.device)),
         }
         self._run.append(record)
-        samples = self._keep_samples(batch, rollouts, rewards)
+        samples = describe_samples(step, batch[:_SAMPLES], rollouts, objective.names, grouped)
+        self._run.append_completions(samples)
         self._progress.record(plain({**record, "sample": samples[0]}))
         if step % settings.checkpoint_every == 0:
             self.save()
+
+    def _passes(
+        self, rollouts: Rollouts, weights: Tensor, advantages: Tensor, rewards: Tensor, step: int
+    ) -> tuple[Tensor, Differentiated]:
+        """The log-ratios to the base and the gradients; in smaller micro-batches if memory runs out."""
+        poll, settings = self._progress.poll, self._settings
+        all_ratios = self._objective.method == "group_dpo" or settings.kl_coeff > 0
+        every = 1 if all_ratios else settings.group_size
+        seed = derive_seed(settings.rng_seed, "sketch", step)
+
+        def passes(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
+            ratios = log_ratios(self._model, rollouts, limited, every, poll)
+            combined = self._combine(weights, advantages, rewards, ratios, rollouts)
+            parts = advantages.flatten(1)
+            return ratios, differentiate(
+                self._model, rollouts, combined, parts, limited, poll, seed=seed
+            )
+
+        return self._retreat.run(passes, partial(self._explain_shortage, rollouts))
 
     def _explain_shortage(self, rollouts: Rollouts, settings: TrainSettings) -> str:
         """What the training needs, and what to change."""
@@ -287,20 +294,12 @@ class _Loop:
                 progress=self._progress,
             )
             past.append((self.step, found))
-            record = {"step": self.step, "eval": found, "converged": self._has_converged(past)}
+            reached = has_converged(past, self._objective.rewards)
+            record = {"step": self.step, "eval": found, "converged": reached}
             self._run.append(record)
             self._progress.record(plain(record))
-        self.converged = settings.stop_when_converged and self._has_converged(past)
-
-    def _has_converged(self, evaluations: list[tuple[int, dict[str, Any]]]) -> bool:
-        last = evaluations[-CONVERGED_EVALUATIONS:]
-        wanted = [reward for reward in self._objective.rewards if reward.preference > 0]
-        targets = {reward.name: float(reward.target or 0) for reward in wanted}
-        means = [
-            (found["rewards"][name]["mean"], targets[name]) for _, found in last for name in targets
-        ]
-        enough = all(mean is not None and mean >= target for mean, target in means)
-        return len(last) == CONVERGED_EVALUATIONS and enough
+        reached = has_converged(past, self._objective.rewards)
+        self.converged = settings.stop_when_converged and reached
 
     def resume(self) -> None:
         """Go to the newest checkpoint, or to the start, and forget what was recorded after it."""
@@ -329,22 +328,3 @@ class _Loop:
 
     def _phase(self, name: str) -> None:
         self._progress.phase(name, self.step, self._settings.steps)
-
-    def _keep_samples(
-        self, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor
-    ) -> list[dict[str, Any]]:
-        group = self._settings.group_size
-        samples = [
-            {
-                "step": self.step,
-                "prompt": batch[b].text,
-                "completion": rollouts.completions[b * group].text,
-                "rewards": dict(
-                    zip(self._objective.names, rewards[:, b * group].tolist(), strict=True)
-                ),
-            }
-            for b in range(min(_SAMPLES, len(batch)))
-        ]
-        for one in samples:
-            self._run.append_completion(one)
-        return samples
