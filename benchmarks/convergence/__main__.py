@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
-from .arms import ABLATED, ABLATIONS, EVERYWHERE, MAIN
+from .arms import ABLATED, ABLATIONS, EVERYWHERE, MAIN, PATIENT
 from .runs import SETTINGS, WORK, Case, in_pool, key_of, load_base, read_records
 from .tasks import PREFERENCES, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # Those from 1000 on were used to develop the methods and to tune the learning rate.
-MAIN_SEEDS, ABLATION_SEEDS = range(4), range(4)
+MAIN_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(2)
 RARE = ("group_dpo", "gdpo_decoupled", "gdpo", "gdpo, gated brevity")
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,9 @@ def plan() -> Iterator[Case]:
         for preference in PREFERENCES:
             yield from (Case(t.name, arm, preference, seed) for t in rare for arm in RARE)
             yield from (Case(ABLATED, arm, preference, seed) for arm in ABLATIONS)
+    for seed in PATIENT_SEEDS:
+        for preference in PREFERENCES:
+            yield from (Case("support10", arm, preference, seed) for arm in PATIENT)
     for task in usual:
         yield from (Case(task.name, f"only {m}", "equal", 0) for m in task.measures)
 
@@ -67,7 +70,7 @@ def main(arguments: list[str]) -> int:
     results.mkdir(parents=True, exist_ok=True)
     records = results / ("quick_runs.jsonl" if options.quick else "convergence_runs.jsonl")
     done = read_records(records)
-    cases = list(quick_plan() if options.quick else plan())
+    cases = list(dict.fromkeys(quick_plan() if options.quick else plan()))
     missing = [case for case in cases if case.key not in done]
     logger.info("%d of %d runs are to be made", len(missing), len(cases))
     with get_context("spawn").Pool(options.workers) as pool, records.open("a") as file:

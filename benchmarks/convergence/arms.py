@@ -138,7 +138,12 @@ ABLATIONS: dict[str, Arm] = {
     "corr_grpo": Arm("corr_grpo", "fixed", 0.0),
     "saturation_aware": Arm("saturation_aware", "fixed", 0.0),
 }
-ARMS = {**MAIN, **ABLATIONS}
+# Whether ten rewards are slow or out of reach.
+PATIENT: dict[str, Arm] = {
+    f"{name}, 900 steps": replace(MAIN[name], settings=(("steps", 900),))
+    for name in ("group_dpo", "gdpo_decoupled", "gdpo")
+}
+ARMS = {**MAIN, **ABLATIONS, **PATIENT}
 # On every task; the other parts are exchanged on one task.
 EVERYWHERE = (*MAIN, "gdpo, no dispersion floor")
 ABLATED = "support5"

@@ -10,7 +10,7 @@ from typing import Any
 from gdpo.settings import TrainSettings
 
 from . import claims
-from .arms import ABLATED, ARMS, EVERYWHERE, MAIN
+from .arms import ABLATED, ARMS, EVERYWHERE, MAIN, PATIENT
 from .measures import compare, converged_at, describe, kaplan_meier, progress, targets
 from .tasks import TASKS
 
@@ -50,6 +50,7 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
         },
         "everywhere": arms([r for r in usual if r["arm"] in EVERYWHERE]),
         "ablations": arms([r for r in usual if r["task"] == ABLATED]),
+        "patient": arms([r for r in usual if r["arm"] in PATIENT]),
         "rare": arms([r for r in runs if TASKS[r["task"]].rare]),
         "against": _against(usual, ideals, noise),
         "ceilings": _ceilings([r for r in found if r["arm"].startswith("only ")], ideals),
@@ -70,6 +71,7 @@ def _page(result: dict[str, Any]) -> str:
     sections += [(f"Task {name}", arms) for name, arms in result["tasks"].items()]
     sections += [("With and without the dispersion floor, all tasks", result["everywhere"])]
     sections += [(f"One part exchanged, and other methods ({ABLATED})", result["ablations"])]
+    sections += [("Ten rewards (support10), three times the steps", result["patient"])]
     sections += [("Right answers are rare (rare5)", result["rare"])]
     parts = ["# Results of `python run.py bench convergence`"]
     parts += [f"## {title}\n\n{table(arms)}" for title, arms in sections if arms]
