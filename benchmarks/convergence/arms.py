@@ -103,6 +103,29 @@ def _loud(preferences: Tensor, deficit: Tensor) -> Tensor:
     return preferences * (deficit + 0.2)
 
 
+def _prompt_by_prompt(self: Any, rewards: Tensor) -> Tensor:
+    """Advantages times how much each reward is still needed on that very prompt, from this step's scores alone.
+
+    Nothing is smoothed, so nothing lags behind: to first order the steps climb a fixed function, minus the
+    squared ways that are left, instead of following weights that chase the rewards.
+    """
+    parts, objective = _observe(self, rewards), self.objective
+    deficit = weighting.deficits(
+        rewards.nanmean(-1),  # (K, B)
+        self._starts[:, None],
+        objective.targets[:, None],
+        objective.ranges[:, None],
+    ).nan_to_num(1.0)
+    least = 0.2 * objective.preferences.mean() / objective.preferences
+    return parts * (deficit + least[:, None])[..., None]
+
+
+def _unweighted(preferences: Tensor, deficit: Tensor) -> Tensor:
+    return preferences
+
+
+_observe = director.Director.observe
+_PROMPTS = ((director.Director, "observe", _prompt_by_prompt),)
 _RULES = {**weighting.WEIGHTINGS, "directed": (_one_by_one, "")}
 _FAST = ((director, "_REWARD_DECAY", 0.8), (director, "_WEIGHT_DECAY", 0.5))
 _SHRINK = (
@@ -127,6 +150,10 @@ ABLATIONS: dict[str, Arm] = {
     "gdpo, leaders projected one by one": Arm(patches=((weighting, "WEIGHTINGS", _RULES),)),
     "gdpo, shrinking steps": Arm(patches=_SHRINK, floor=0.0),
     "gdpo, faster weights": Arm(patches=_FAST),
+    "gdpo, progress by prompt": Arm(weighting="fixed", floor=0.0, patches=_PROMPTS),
+    "gdpo, progress by prompt, directed": Arm(
+        floor=0.0, patches=(*_PROMPTS, (weighting, "working_preference", _unweighted))
+    ),
     "gdpo, maintenance by preference": Arm(patches=_LOUD),
     "gdpo, gated brevity": Arm(gate=True),
     "gdpo, upgrad": Arm(weighting="upgrad"),
@@ -144,6 +171,11 @@ PATIENT: dict[str, Arm] = {
     for name in ("group_dpo", "gdpo_decoupled", "gdpo")
 }
 ARMS = {**MAIN, **ABLATIONS, **PATIENT}
-# On every task; the other parts are exchanged on one task.
-EVERYWHERE = (*MAIN, "gdpo, no dispersion floor")
+# On every task, since they came out best on one; the other parts are exchanged on that one only.
+EVERYWHERE = (
+    *MAIN,
+    "gdpo, no dispersion floor",
+    "gdpo, progress by prompt",
+    "saturation_aware",
+)
 ABLATED = "support5"

@@ -69,7 +69,7 @@ def _page(result: dict[str, Any]) -> str:
     sections = [("All tasks and preferences", result["arms"])]
     sections += [(f"Preferences: {name}", arms) for name, arms in result["preferences"].items()]
     sections += [(f"Task {name}", arms) for name, arms in result["tasks"].items()]
-    sections += [("With and without the dispersion floor, all tasks", result["everywhere"])]
+    sections += [("The best of the others, all tasks", result["everywhere"])]
     sections += [(f"One part exchanged, and other methods ({ABLATED})", result["ablations"])]
     sections += [("Ten rewards (support10), three times the steps", result["patient"])]
     sections += [("Right answers are rare (rare5)", result["rare"])]
