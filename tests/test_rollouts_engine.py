@@ -11,10 +11,12 @@ from test_policy import need_quantised_cpu
 from test_rollouts import PROMPTS, WRITTEN_OUT, random_model
 
 from gdpo import policy, rollouts
+from gdpo.errors import PolicyError
 from gdpo.logprobs import score_tokens
 from gdpo.policy import trainable
 from gdpo.rollouts import decoders as decoders_module, fallback, merging, sample
 from gdpo.rollouts.blocks import BlockDecoder
+from gdpo.rollouts.grouping import Grouping, regroup
 from gdpo.rollouts.layout import OtherShapeError, read_layout
 from gdpo.rollouts.passes import CacheDecoder
 
@@ -302,3 +304,75 @@ def test_a_cache_of_one_bucket_and_of_several_are_the_same(tiny_policy, monkeypa
         found.append(sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=20, seed=0))
     assert torch.equal(found[0].completion_ids, found[2].completion_ids)
     assert torch.equal(found[1].completion_ids, found[2].completion_ids)
+
+
+def test_groups_stay_as_large_as_few_idle_slots_allow():
+    # Two prompts of four rows; rows 0, 2, 3 and 5 to 7 stay: three of each.
+    even, slots = regroup(Grouping(2, 4), torch.tensor([0, 2, 3, 5, 6, 7]))
+    assert (even.count, even.size) == (2, 3)
+    assert slots.tolist() == [0, 2, 3, 5, 6, 7]
+    # 1 and 2 rows: size 2 would idle one slot of four, more than an eighth.
+    single, slots = regroup(even, torch.tensor([1, 3, 5]))
+    assert (single.count, single.size) == (3, 1)
+    assert slots.tolist() == [1, 3, 5]
+
+
+def test_an_idle_slot_repeats_a_row_of_its_group():
+    # 8 and 7 rows: groups of 8 leave one of 16 slots idle, which repeats the last row.
+    rows = torch.arange(15)
+    grouping, slots = regroup(Grouping(2, 8), rows)
+    assert (grouping.count, grouping.size) == (2, 8)
+    assert slots.tolist() == [*range(15), 14]
+    assert grouping.spread(rows).tolist() == [*range(15), 14]
+    assert torch.equal(grouping.gather(grouping.spread(rows)), rows)
+    # Rows are counted, not slots: the last of them leaves, and so does what repeats it.
+    after, slots = regroup(grouping, torch.arange(14))
+    assert slots.tolist() == [*range(14), 13, 13]
+    assert torch.equal(after.gather(after.spread(rows[:14])), rows[:14])
+
+
+def test_groups_that_shrink_unevenly_change_nothing(tiny_policy, monkeypatch):
+    base = tiny_policy.base
+    monkeypatch.setattr(rollouts, "stop_ids", lambda *_: list(range(2, 12)))
+    sizes, found = [], []
+    for share in (0.05, 2.0):  # drop soon, never drop
+        monkeypatch.setattr(rollouts, "_DROP_SHARE", share)
+        keep = BlockDecoder.keep
+
+        def spy(self, rows, keep=keep):
+            keep(self, rows)
+            sizes.append((self._grouping.count, self._grouping.size, len(rows)))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BlockDecoder, "keep", spy)
+            found.append(
+                sample(
+                    base.model,
+                    base.tokenizer,
+                    PROMPTS,
+                    group_size=16,
+                    max_new_tokens=40,
+                    seed=11,
+                )
+            )
+    assert any(count * size > rows for count, size, rows in sizes)  # idle slots
+    assert any(count > 3 for count, _, _ in sizes)  # smaller groups
+    assert torch.equal(found[0].completion_ids, found[1].completion_ids)
+    torch.testing.assert_close(found[0].logprobs, found[1].logprobs, rtol=0, atol=1e-4)
+
+
+def test_running_out_of_memory_says_what_to_lower(tiny_policy):
+    def poll():
+        raise MemoryError("no room")
+
+    base = tiny_policy.base
+    with pytest.raises(PolicyError, match=r"6 completions of up to 7 tokens.*lower `group_size`"):
+        sample(
+            base.model,
+            base.tokenizer,
+            PROMPTS,
+            group_size=2,
+            max_new_tokens=7,
+            seed=0,
+            poll=poll,
+        )

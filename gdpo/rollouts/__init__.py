@@ -9,7 +9,8 @@ batch shrinks meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PolicyError, shorten
+from ..heap import is_out_of_memory
 from ..policy import encode_prompt, stop_ids
 from ..polling import polled
 from ..prompts import Prompt
@@ -96,7 +98,7 @@ def sample(
         poll: Called before each layer of each pass; may raise to stop.
 
     Raises:
-        PolicyError: A prompt leaves no room for a completion in the model's context.
+        PolicyError: A prompt leaves no room for a completion in the model's context, or memory ran out.
     """
     prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
     uniforms = draw_uniforms(len(prompts) * group_size, max_new_tokens, seed)
@@ -108,16 +110,15 @@ def sample(
         prompt_ids.repeat_interleave(group_size, 0),
         prompt_mask.repeat_interleave(group_size, 0),
     )
-    if has_cache(model):
-        with merged(model), polled(model, poll):
+    with _explained(len(uniforms), max_new_tokens), merged(model), polled(model, poll):
+        if has_cache(model):
             longest = prompt_ids.shape[1] + max_new_tokens
             decoder, quick = choose_decoder(
                 model, prompt_ids, prompt_mask, group_size, longest, poll
             )
             with quick:
                 _run(decoder, drawing, max_new_tokens, poll)
-    else:
-        with merged(model), polled(model, poll):
+        else:
             generate(model, *whole, max_new_tokens, lambda logits: _forced(drawing, logits, poll))
     mask = drawing.finish(tokenizer.pad_token_id)
     if not drawing.logprobs.isfinite().all():
@@ -130,6 +131,20 @@ def sample(
     completions = _completions(tokenizer, ids, mask, drawing.ended, stops, strings)
     numbers = drawing.logprobs[:, :length], drawing.entropy[:, :length]
     return Rollouts(*whole, ids, mask, numbers[0], completions, numbers[1])
+
+
+@contextmanager
+def _explained(rows: int, max_new_tokens: int) -> Iterator[None]:
+    """Say what to lower when memory runs out."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PolicyError(
+            f"Memory ran out while {rows} completions of up to {max_new_tokens} tokens were sampled "
+            f"({shorten(str(error))}); lower `group_size`, `prompts_per_step` or `max_new_tokens`."
+        ) from error
 
 
 def _run(decoder: Decoder, drawing: Drawing, max_new_tokens: int, poll: Callable[[], None]) -> None:

@@ -8,15 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .grouping import Grouping, regroup
 from .layout import Block, Layout
 from .passes import Prefix
+from .rotary import Rotary, choose_rotary
 
-# The cache grows by this many tokens at a time.
-_BUCKET = 128
+# Room for new tokens is made in steps of this, or of this share of what there is. A larger gap between the
+# rows of the cache breaks the stream in which processors read ahead: attention then takes twice the time.
+_BUCKET, _BUCKET_SHARE = 8, 0.125
 
 
 class BlockDecoder:
-    """Keys and values of the live rows, and the logits of their next token."""
+    """Keys and values of the prompts and of the live rows, and the logits of the rows' next token.
+
+    Attention looks at the prompt and at the row's own tokens in two parts: the prompt's keys and values lie
+    there once for a group of rows. Rows stand in groups of equal size (`Grouping`).
+    """
 
     def __init__(
         self,
@@ -26,26 +33,42 @@ class BlockDecoder:
         longest: int,
         poll: Callable[[], None],
     ) -> None:
-        self._layout, self._longest, self._poll = layout, longest, poll
-        self._angles = {b.kind: _signed(*layout.angles(b.kind, longest)) for b in layout.blocks}
-        self._used = self._capacity = prefix.mask.shape[1]
+        self._layout, self._poll = layout, poll
+        self._rotaries = {
+            b.kind: choose_rotary(layout, b.kind, b.scale, longest) for b in layout.blocks
+        }
+        self._prompt = prefix.mask.shape[1]
+        self._longest = longest - self._prompt
+        self._used = self._capacity = 0
+        self._grouping = Grouping(len(prefix.mask), group_size)
         self._positions = prefix.mask.sum(1).repeat_interleave(group_size)
-        self._bias = _bias(prefix, group_size, layout.kv_heads)
-        self._keys, self._values = [], []
-        for index in range(len(layout.blocks)):
-            keys, values = prefix.stored(index)
-            self._keys.append(keys.repeat_interleave(group_size, 0))
-            self._values.append(values.repeat_interleave(group_size, 0))
+        self._bias = _bias(prefix, layout.kv_heads)
+        order = layout.head_order
+        self._prompts = [
+            tuple(part.flatten(0, 1) for part in _ordered(prefix.stored(index), order))
+            for index in range(len(layout.blocks))
+        ]  # keys and values, (B * KV, P, D) each
+        keys = self._prompts[0][0]
+        shape = (2, len(prefix.mask), layout.kv_heads, group_size, 0, layout.head_dim)
+        self._own = [keys.new_empty(shape) for _ in layout.blocks]
         self.logits = prefix.logits.repeat_interleave(group_size, 0)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
-        for store in (self._keys, self._values):
-            for index, tensor in enumerate(store):
-                store[index] = tensor[rows]
-        if self._bias is not None:
-            self._bias = self._bias[rows]
-        self._positions, self.logits = self._positions[rows], self.logits[rows]
+        before, self.logits = self._grouping, self.logits[rows]
+        self._grouping, slots = regroup(before, rows)
+        groups = slots[:: self._grouping.size] // before.size
+        self._positions = self._positions[slots]
+        self._own = [_select(own, slots, self._grouping) for own in self._own]
+        if groups.tolist() != list(range(before.count)):
+            kept = [
+                tuple(part.unflatten(0, (before.count, -1))[groups].flatten(0, 1) for part in pair)
+                for pair in self._prompts
+            ]
+            self._prompts = kept
+            if self._bias is not None:
+                kv_heads = self._layout.kv_heads
+                self._bias = self._bias.unflatten(0, (-1, kv_heads))[groups].flatten(0, 1)
 
     def advance(self, tokens: Tensor) -> None:
         """Append one token to each live row."""
@@ -68,22 +91,20 @@ class BlockDecoder:
         return bool((found - wanted).abs().max() <= share * size)
 
     def _step(self, tokens: Tensor) -> Tensor:
-        layout = self._layout
+        layout, grouping = self._layout, self._grouping
         if self._used == self._capacity:
             self._grow()
-        x = layout.embed(tokens)
+        x = layout.embed(grouping.spread(tokens))
         if layout.embed_scale != 1.0:
             x = x * torch.tensor(layout.embed_scale, dtype=x.dtype)
-        turns = {
-            kind: (cos[self._positions], sin[self._positions])
-            for kind, (cos, sin) in self._angles.items()
-        }
+        positions = self._positions.view(grouping.count, grouping.size)
+        turns = {kind: rotary.at(positions) for kind, rotary in self._rotaries.items()}
         for index, block in enumerate(layout.blocks):
             self._poll()
             attended = self._attend(block, index, block.before_attention(x), turns[block.kind])
             x = torch.add(x, attended, alpha=layout.residual_scale)
             x = torch.add(x, _feed_forward(block, x), alpha=layout.residual_scale)
-        logits = layout.head(layout.norm(x))
+        logits = layout.head(layout.norm(grouping.gather(x)))
         if layout.logit_scale != 1.0:
             logits = logits * layout.logit_scale
         if layout.logit_cap is not None:
@@ -91,47 +112,51 @@ class BlockDecoder:
         return logits
 
     def _attend(self, block: Block, index: int, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-        layout, n = self._layout, len(x)
+        layout, count, size = self._layout, self._grouping.count, self._grouping.size
         heads, groups, dim = layout.heads, layout.kv_heads, layout.head_dim
-        qkv = block.qkv(x).view(n, heads + 2 * groups, dim)
-        qk = qkv[:, : heads + groups]
+        qkv = block.qkv(x).view(count, size, heads + 2 * groups, dim)
         if block.heads_norm is not None:
-            qk = block.heads_norm(qk)
-        swapped = qk.unflatten(-1, (2, dim // 2)).flip(2).flatten(2)
-        qk = torch.addcmul(qk * turn[0], swapped, turn[1])
-        keys, values = self._keys[index], self._values[index]
-        keys[:, :, self._used] = qk[:, heads:]
-        values[:, :, self._used] = qkv[:, heads + groups :]
-        end = self._used + 1
-        begin = max(0, end - block.window) if block.window else 0
-        queries = qk[:, :heads].reshape(n * groups, heads // groups, dim)
-        weights = self._weights(block, queries, keys.flatten(0, 1)[:, begin:end], begin, end)
-        mixed = torch.bmm(weights, values.flatten(0, 1)[:, begin:end])
-        attended = block.out(mixed.view(n, heads * dim))
+            qk = qkv[:, :, : heads + groups]
+            qk.copy_(block.heads_norm(qk))
+        own, end = self._own[index], self._used + 1
+        rotary: Rotary = self._rotaries[block.kind]
+        queries = rotary.turn(qkv, turn, own[..., self._used, :])  # (B, KV, G, H / KV, D)
+        begin = max(0, self._prompt + end - block.window) if block.window else 0
+        keys, values = own.flatten(1, 3)[:, :, max(0, begin - self._prompt) : end].unbind(0)
+        prompt_keys, prompt_values = self._prompts[index]
+        joint = queries.view(count * groups, -1, dim)
+        single = queries.view(count * groups * size, -1, dim)
+        bias = self._bias
+        if begin:
+            prompt_keys, prompt_values = prompt_keys[:, begin:], prompt_values[:, begin:]
+            bias = None if bias is None else bias[..., begin:]
+        shared = _scores(joint, prompt_keys, block.cap, bias)
+        scores = _scores(single, keys, block.cap)
+        width = shared.shape[-1]
+        scores = torch.cat([shared.view(*scores.shape[:2], width), scores], -1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(queries.dtype)
+        mixed = torch.bmm(weights[..., :width].view(*joint.shape[:2], width), prompt_values)
+        mixed = torch.baddbmm(mixed.view_as(single), weights[..., width:], values)
+        mixed = mixed.view(count, groups, size, -1).transpose(1, 2).reshape(-1, heads * dim)
+        attended = block.out(mixed)
         return attended if block.after_attention is None else block.after_attention(attended)
 
-    def _weights(self, block: Block, queries: Tensor, keys: Tensor, begin: int, end: int) -> Tensor:
-        """Attention weights `(n * KV, H / KV, end - begin)`."""
-        bias = None if self._bias is None else self._bias[..., begin:end].flatten(0, 1)
-        if block.cap is None and bias is not None:
-            scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=block.scale)
-        else:
-            scores = torch.bmm(queries * block.scale, keys.transpose(1, 2))
-            if block.cap is not None:
-                scores = torch.tanh(scores / block.cap) * block.cap
-            if bias is not None:
-                scores = scores + bias
-        return scores.softmax(-1, dtype=torch.float32).to(queries.dtype)
-
     def _grow(self) -> None:
-        """Make room for another bucket of tokens, or for the last ones."""
-        more = min(_BUCKET, self._longest - self._used)
-        self._capacity += more
-        for store in (self._keys, self._values):
-            for index, tensor in enumerate(store):
-                store[index] = torch.nn.functional.pad(tensor, (0, 0, 0, more))
-        if self._bias is not None:
-            self._bias = torch.nn.functional.pad(self._bias, (0, more))
+        """Make room for some more tokens, or for the last ones."""
+        more = max(_BUCKET, int(self._used * _BUCKET_SHARE))
+        self._capacity = min(self._used + more, self._longest)
+        for index, own in enumerate(self._own):
+            wider = own.new_empty(*own.shape[:4], self._capacity, own.shape[5])
+            wider[..., : self._used, :] = own
+            self._own[index] = wider
+
+
+def _scores(queries: Tensor, keys: Tensor, cap: float | None, bias: Tensor | None = None) -> Tensor:
+    if cap is None:
+        keys = keys.transpose(1, 2)
+        return torch.bmm(queries, keys) if bias is None else torch.baddbmm(bias, queries, keys)
+    scores = torch.tanh(torch.bmm(queries, keys.transpose(1, 2)) / cap) * cap
+    return scores if bias is None else scores + bias
 
 
 def _feed_forward(block: Block, x: Tensor) -> Tensor:
@@ -140,17 +165,22 @@ def _feed_forward(block: Block, x: Tensor) -> Tensor:
     return x if block.after_mlp is None else block.after_mlp(x)
 
 
-def _signed(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Tables `(length, 1, D)`; the sine carries the sign of the half that is swapped in."""
-    half = sin.shape[-1] // 2
-    return cos[:, None], torch.cat([-sin[:, :half], sin[:, half:]], -1)[:, None]
+def _ordered(pair: tuple[Tensor, Tensor], order: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Keys and values, the keys with their numbers in the order of the queries'."""
+    keys, values = pair
+    return (keys if order is None else keys[..., order]), values
 
 
-def _bias(prefix: Prefix, group_size: int, kv_heads: int) -> Tensor | None:
-    """What is added to the scores, `(N, KV, 1, P)`: minus infinity at padding; None without padding."""
+def _select(own: Tensor, slots: Tensor, grouping: Grouping) -> Tensor:
+    """The cache `(2, B, KV, G, T, D)` of these slots, in other groups."""
+    rows = own.transpose(2, 3).flatten(1, 2)[:, slots]
+    return rows.unflatten(1, (grouping.count, grouping.size)).transpose(2, 3).contiguous()
+
+
+def _bias(prefix: Prefix, kv_heads: int) -> Tensor | None:
+    """What is added to the prompts' scores, `(B * KV, 1, P)`: minus infinity at padding; None without padding."""
     if prefix.mask.all():
         return None
     padding = prefix.mask == 0
     bias = torch.zeros(padding.shape, dtype=prefix.logits.dtype, device=padding.device)
-    bias = bias.masked_fill(padding, -torch.inf).repeat_interleave(group_size, 0)
-    return bias[:, None, None].repeat(1, kv_heads, 1, 1)
+    return bias.masked_fill(padding, -torch.inf).repeat_interleave(kv_heads, 0)[:, None]

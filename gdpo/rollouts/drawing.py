@@ -49,7 +49,7 @@ class Drawing:
         self._picks.append(picks)
         self._time += 1
         self._count += self._live
-        self._live &= ~torch.isin(picks.tokens, self._stops)
+        self._live &= (picks.tokens[:, None] != self._stops).all(1)
         if self._strings is not None:
             self._live &= ~self._strings.met(picks.tokens, self._live)
         return picks.tokens

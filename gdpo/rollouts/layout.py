@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -49,8 +50,23 @@ class Norm:
     def __call__(self, x: Tensor) -> Tensor:
         """The normalised `x`."""
         if self.gain.dim() == 1:
+            if x.dtype == torch.float32 and x.device.type == "cpu":
+                return self._quick(x)
             return F.rms_norm(x, self.gain.shape, self.gain, self.eps)
         return F.rms_norm(x, self.gain.shape[-1:], None, self.eps) * self.gain
+
+    def _quick(self, x: Tensor) -> Tensor:
+        """The same in half as many operations: x / sqrt(|x|^2 + d eps) * sqrt(d) gain."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x.div(torch.hypot(length, self._floor)).mul_(self._gain)
+
+    @cached_property
+    def _floor(self) -> Tensor:
+        return torch.tensor((len(self.gain) * self.eps) ** 0.5)
+
+    @cached_property
+    def _gain(self) -> Tensor:
+        return self.gain * len(self.gain) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,9 @@ class Layout:
     logit_scale: float
     logit_cap: float | None
     angles: Callable[[str, int], tuple[Tensor, Tensor]]
+    head_order: (
+        Tensor | None
+    )  # where the numbers of queries and keys come from, `(D,)`; None is in their order
     fused: bool  # all weights are copies of their own
     exact: bool  # in fp32, and not quantised in the activations
 
@@ -112,10 +131,13 @@ def _read(inner: Any) -> Layout:
         raise OtherShapeError("decoder")
     fuse = worth_copying(inner)
     kinds = _kinds(config, len(decoder.layers))
-    blocks = tuple(
-        _block(layer, config, kind, fuse) for layer, kind in zip(decoder.layers, kinds, strict=True)
-    )
     dim = decoder.layers[0].self_attn.head_dim
+    # Pairs that are turned together lie side by side: one complex product turns them.
+    order = torch.arange(dim).view(2, -1).t().flatten() if fuse and dim % 2 == 0 else None
+    blocks = tuple(
+        _block(layer, config, kind, fuse, order)
+        for layer, kind in zip(decoder.layers, kinds, strict=True)
+    )
     gemma = config.model_type in {"gemma", "gemma2"} and type(decoder.embed_tokens) is nn.Embedding
     return Layout(
         embed=decoder.embed_tokens,
@@ -133,13 +155,14 @@ def _read(inner: Any) -> Layout:
         logit_scale=1.0 / (getattr(config, "logits_scaling", 1.0) or 1.0),
         logit_cap=getattr(config, "final_logit_softcapping", None),
         angles=_angles(decoder, dim),
+        head_order=order,
         fused=fuse,
         exact=inner.dtype == torch.float32
         and not any(type(part).__name__ == "Linear8bitLt" for part in inner.modules()),
     )
 
 
-def _block(layer: Any, config: Any, kind: str, fuse: bool) -> Block:
+def _block(layer: Any, config: Any, kind: str, fuse: bool, order: Tensor | None) -> Block:
     attention, mlp = layer.self_attn, layer.mlp
     for part, known in ((layer, _LAYER), (attention, _ATTENTION), (mlp, _MLP)):
         _expect(part, known)
@@ -148,8 +171,12 @@ def _block(layer: Any, config: Any, kind: str, fuse: bool) -> Block:
     before_mlp = layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm
     return Block(
         before_attention=_norm(layer.input_layernorm),
-        qkv=joined(_parts(attention, "qkv_proj", "q_proj", "k_proj", "v_proj"), fuse),
-        heads_norm=_heads_norm(attention, config),
+        qkv=joined(
+            _parts(attention, "qkv_proj", "q_proj", "k_proj", "v_proj"),
+            fuse,
+            None if order is None else _row_order(config, order),
+        ),
+        heads_norm=_heads_norm(attention, config, order),
         out=joined([attention.o_proj], fuse),
         after_attention=_norm(layer.post_attention_layernorm) if sandwich else None,
         before_mlp=_norm(before_mlp),
@@ -193,7 +220,15 @@ def _norm(module: Any) -> Norm:
     raise OtherShapeError("norm")
 
 
-def _heads_norm(attention: Any, config: Any) -> Norm | None:
+def _row_order(config: Any, order: Tensor) -> Tensor:
+    """Where the rows of queries, keys and values come from, when heads are in `order`."""
+    turned = config.num_attention_heads + config.num_key_value_heads
+    starts = torch.arange(turned + config.num_key_value_heads)[:, None] * len(order)
+    plain = torch.arange(len(order)).expand(config.num_key_value_heads, -1)
+    return (starts + torch.cat([order.expand(turned, -1), plain])).flatten()
+
+
+def _heads_norm(attention: Any, config: Any, order: Tensor | None) -> Norm | None:
     if not hasattr(attention, "q_norm"):
         return None
     queries, keys = _norm(attention.q_norm), _norm(attention.k_norm)
@@ -204,7 +239,8 @@ def _heads_norm(attention: Any, config: Any) -> Norm | None:
         queries.gain.expand(config.num_attention_heads, dim),
         keys.gain.expand(config.num_key_value_heads, dim),
     )
-    return Norm(torch.cat(gains), queries.eps)
+    gain = torch.cat(gains)
+    return Norm(gain if order is None else gain[:, order], queries.eps)
 
 
 def _angles(decoder: Any, dim: int) -> Callable[[str, int], tuple[Tensor, Tensor]]:

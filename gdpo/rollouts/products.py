@@ -23,14 +23,16 @@ def worth_copying(inner: Any) -> bool:
     return plain and not adapted and inner.device.type == "cpu" and size <= COPY_LIMIT_BYTES
 
 
-def joined(layers: Sequence[Any], fuse: bool) -> Layer:
-    """One function that gives the layers' outputs side by side, `(n, sum of widths)`."""
+def joined(layers: Sequence[Any], fuse: bool, order: Tensor | None = None) -> Layer:
+    """One function that gives the layers' outputs side by side, `(n, sum of widths)`, `order`ed where fused."""
     if not fuse:
         return layers[0] if len(layers) == 1 else lambda x: torch.cat([f(x) for f in layers], -1)
     weight = torch.cat([layer.weight for layer in layers])
     bias = None
     if layers[0].bias is not None:
         bias = torch.cat([layer.bias for layer in layers])
+    if order is not None:
+        weight, bias = weight[order], None if bias is None else bias[order]
     return _packed(weight, bias)
 
 
@@ -40,5 +42,5 @@ def _packed(weight: Tensor, bias: Tensor | None) -> Layer:
     if not (torch.backends.mkldnn.is_available() and hasattr(onednn, "_reorder_linear_weight")):
         return lambda x: F.linear(x, weight, bias)
     packed = onednn._reorder_linear_weight(weight, 32)
-    multiply = onednn._linear_pointwise
+    multiply = onednn._linear_pointwise.default
     return lambda x: multiply(x, packed, bias, "none", [], "")
