@@ -31,7 +31,16 @@ def reset_peak(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
         return
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    _CLEAR.write_text(_FORGET, encoding="ascii")
+    forget_peak(device)
+
+
+def forget_peak(device: str) -> None:
+    """Forget the peak so far, and leave what is free as it is."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        _CLEAR.write_text(_FORGET, encoding="ascii")
 
 
 def peak_mb(device: str) -> tuple[float, float]:

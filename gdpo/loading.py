@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .errors import PolicyError
+from .heap import lean_heap
 from .model_files import check_model_folder, digest_folder
 from .policy import Base, Policy
 from .templates import check_template
@@ -45,10 +46,11 @@ def load_policy(
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
-    folder = _find_folder(source, allow_download)
+    folder = find_folder(source, allow_download)
     check_model_folder(folder)
     tokenizer = _load_tokenizer(source, folder)
-    module = _load_model(source, folder, precision, device)
+    with lean_heap(device):
+        module = _load_model(source, folder, precision, device)
     rows = module.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise PolicyError(
@@ -113,10 +115,13 @@ def _resolve_source(model: str | Path) -> str:
     return str(folder)
 
 
-def _find_folder(source: str, allow_download: bool) -> Path:
+def find_folder(source: str, allow_download: bool) -> Path:
     """The model's folder; of a hub id, that in the local cache, fetched if that is allowed.
 
     Libraries are given folders only: with a hub id some of them ask the hub whatever they are told.
+
+    Raises:
+        PolicyError: A hub id is not in the cache and may not or cannot be fetched.
     """
     if Path(source).is_dir():
         return Path(source)

@@ -21,6 +21,7 @@ from .director import Director
 from .errors import TrainingError
 from .evaluation import evaluate, has_converged
 from .gradients import RewardGradients
+from .heap import lean_heap
 from .history import plain
 from .memory import Retreat, explain_shortage
 from .methods import Objective, combine_advantages
@@ -92,6 +93,7 @@ def train(
     seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
     with (
         open_run(folder, identity, workflow) as run,
+        lean_heap(policy.base.device, policy.base.model.num_parameters()),
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
     ):

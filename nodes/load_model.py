@@ -80,14 +80,10 @@ class GDPOLoadModel:
         """Tell what the weights need, and load the model; see `gdpo.loading.load_policy`."""
         host.make_room()
         source, device = _source(model, hub_model.strip()), host.choose_device(device)
-        if isinstance(source, Path):
-            host.tell(unique_id, before_loading(source, precision, device))
-        policy = load_policy(
-            source,
-            precision=precision,
-            device=device,
-            allow_download=host.allows_download(),
-        )
+        allowed = host.allows_download()
+        notice = before_loading(source, precision, device, allow_download=allowed)
+        host.tell(unique_id, notice)
+        policy = load_policy(source, precision=precision, device=device, allow_download=allowed)
         host.make_room(policy.base)
         return (policy,)
 

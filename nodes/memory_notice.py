@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..gdpo.errors import PolicyError, TrainingError
+from ..gdpo.loading import find_folder
 from ..gdpo.memory import (
     MemoryEstimate,
     estimate,
@@ -27,25 +28,39 @@ logger = logging.getLogger(__name__)
 _COUNTED = 64
 
 
-def before_loading(folder: Path, precision: str, device: str) -> str:
+def before_loading(
+    source: Path | str, precision: str, device: str, *, allow_download: bool = False
+) -> str:
     """The weights against what is free.
+
+    Args:
+        source: The model's folder, or a hub id, whose files are fetched first if that is allowed: on the disk
+            they take no memory yet, and are checked before anything is read from them.
+        precision: Of the weights.
+        device: "auto", "cpu" or a CUDA device.
+        allow_download: Whether a hub id that is not in the cache may be fetched.
 
     Raises:
         PolicyError: The device could not hold the weights even if nothing else were on it.
     """
     try:
+        folder = find_folder(str(source), allow_download)
         weights, precision, device = weigh(read_config(folder), precision, device)
     except PolicyError as error:
         return str(error)  # loading will say more
     free, capacity = free_memory(device)
     if weights > capacity:
         raise PolicyError(
-            f"The weights of {folder.name!r} need {show(weights)} in {precision}, and {device} has "
+            f"The weights of {_name(source)!r} need {show(weights)} in {precision}, and {device} has "
             f"{show(capacity)} in all; choose nf4 or a smaller model."
         )
     left = free - weights
     then = f"leaves {show(left)}" if left > 0 else "which is not enough: choose nf4 or free memory"
     return f"weights: {show(weights)} in {precision}, of {show(free)} free on {device}; {then}"
+
+
+def _name(source: Path | str) -> str:
+    return source.name if isinstance(source, Path) else source
 
 
 def before_training(

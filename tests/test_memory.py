@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_model
+from loaded_pack import submodule
 
+from benchmarks import memory as benchmark
 from gdpo.errors import PolicyError, TrainingError
+from gdpo.heap import heap_share, is_out_of_memory, lean_heap
 from gdpo.history import read_history
 from gdpo.loading import load_policy
 from gdpo.memory import MemoryEstimate, estimate, find_remedy, read_config, weigh
-from gdpo.memory.heap import lean_heap
-from gdpo.memory.limits import Retreat, is_out_of_memory
+from gdpo.memory.limits import Retreat
 from gdpo.memory.trace import tracing
 from gdpo.methods import combine_rewards
 from gdpo.policy import trainable
@@ -84,6 +87,16 @@ def test_cache_is_two_vectors_for_each_token_head_and_layer(tiny_folder):
     assert told(tiny_folder).parts["cache"] == 3 * 2 * 2 * 16 * 4 * 8 * 32
 
 
+def test_sampling_in_fp32_packs_copies_of_all_linear_weights_the_head_last(tiny_folder):
+    model = load_policy(tiny_folder, precision="fp32", device="cpu").base.model
+    linear = [m.weight.nbytes for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    head = model.get_output_embeddings().weight.nbytes
+    parts = told(tiny_folder).parts
+    assert parts["sampling's copies"] == 2 * sum(linear) - head  # the head carries no adapter
+    assert parts["packing for sampling"] == head
+    assert told(tiny_folder, precision="bf16").parts["sampling's copies"] == 0
+
+
 def test_half_the_precision_is_half_the_weights(tiny_folder):
     whole, half = (told(tiny_folder, precision=p).parts["weights"] for p in ("fp32", "bf16"))
     assert half == pytest.approx(whole / 2, rel=0.01)
@@ -119,13 +132,15 @@ def test_the_trace_counts_what_lives_at_once():
     assert trace.live == {"logits": 0, "others": 0}
 
 
-def test_the_trace_of_a_real_update_is_that_of_its_real_tensors(tiny_folder):
+@pytest.mark.parametrize("prompt_tokens", [12, 40])  # too short to be shared, and shared
+def test_the_trace_of_a_real_update_is_that_of_its_real_tensors(tiny_folder, prompt_tokens):
     """The same pass on the CPU, whose saved tensors are counted by autograd's own hooks."""
-    from gdpo.logprobs import score_tokens
     from gdpo.memory.passes import _longest
+    from gdpo.update import _scored, plan_update
 
     policy = load_policy(tiny_folder, precision="fp32", device="cpu")
-    rollouts, rows = _longest(4, 20, 12), torch.arange(4)
+    settings = replace(SETTINGS, micro_batch=4, prompts_per_step=1)
+    rollouts = _longest(1, prompt_tokens, 12, group=4)
     saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -134,15 +149,25 @@ def test_the_trace_of_a_real_update_is_that_of_its_real_tensors(tiny_folder):
         return tensor
 
     with trainable(policy, rank=4, alpha=8, seed=0) as model:
+        batches = plan_update(model, rollouts, settings)
+        assert (batches[0].owners is not None) == (prompt_tokens == 40)
         own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            scores = score_tokens(model, rollouts, rows, 1.0)
+            scores = list(_scored(model, rollouts, batches, 1.0, torch.ones(4)))
         del scores
     real = sum(size for place, size in saved.items() if place not in own)
-    settings = replace(SETTINGS, micro_batch=4, prompts_per_step=1)
-    parts = told(tiny_folder, settings).parts
+    parts = told(tiny_folder, settings, prompt_tokens=prompt_tokens).parts
     # The peak is in the backward pass: what was saved, and gradients and temporaries of one layer beside it.
     assert real < parts["activations"] + parts["logits"] < 1.6 * real
+
+
+def test_shared_prompts_need_less_memory_than_plain_ones(tiny_folder, monkeypatch):
+    settings = replace(SETTINGS, group_size=8, micro_batch=4)
+    shared = told(tiny_folder, settings, prompt_tokens=100).parts
+    monkeypatch.setattr("gdpo.batches._SHORTEST_PROMPT", 1000)
+    plain = told(tiny_folder, settings, prompt_tokens=100).parts
+    assert shared["activations"] < 0.8 * plain["activations"]
+    assert shared["gradients"] == plain["gradients"]
 
 
 def test_the_total_is_the_largest_phase_and_loaded_weights_are_not_asked_for_again():
@@ -267,7 +292,17 @@ def test_the_second_time_ends_with_the_estimate_and_the_run_is_kept(tiny_folder,
     assert finished.policy.adapter is not None
 
 
-def test_the_lean_heap_gives_large_blocks_back():
+# --- the heap ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_choice(monkeypatch):
+    """Nobody has chosen for the C library."""
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+
+
+def test_the_lean_heap_gives_large_blocks_back_until_the_last_user_leaves(no_choice):
     """What stays of 200 MB of freed tensors, in MB; each next to a small one that lives on."""
     status = Path("/proc/self/status")
     if not status.exists():
@@ -278,9 +313,56 @@ def test_the_lean_heap_gives_large_blocks_back():
         return int(line.split()[1]) / 1024
 
     with lean_heap("cpu"):
+        with lean_heap("cpu"):
+            pass
         before = resident()
         pairs = [(torch.ones(500_000), torch.ones(100)) for _ in range(100)]
         assert resident() - before > 150
         pairs = [small for _, small in pairs]
         assert resident() - before < 20
         assert len(pairs) == 100
+
+
+def test_holes_are_expected_of_small_models_on_a_plain_heap_only(
+    tiny_folder, monkeypatch, no_choice
+):
+    if heap_share("cpu", 1000) == 1:
+        pytest.skip("needs glibc")
+    parts = told(tiny_folder).parts
+    assert 0 < parts["holes in the heap"] < parts["activations"]
+    assert heap_share("cpu", 10**9) == heap_share("cuda:0", 1000) == 1
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    assert told(tiny_folder).parts["holes in the heap"] == 0
+
+
+# --- what is shown, and how it is measured -----------------------------------------------------------
+
+
+def test_the_weights_of_a_hub_model_are_told_once_its_files_are_there(
+    tiny_folder, tmp_path, monkeypatch
+):
+    import huggingface_hub.constants
+
+    repository = tmp_path / "models--org--small"
+    snapshot = repository / "snapshots" / "abc"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    shutil.copytree(tiny_folder, snapshot)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    notice = submodule("nodes.memory_notice")
+    monkeypatch.setattr(notice, "free_memory", lambda _device: (2**33, 2**34))
+    assert notice.before_loading("org/small", "fp32", "cpu") == notice.before_loading(
+        snapshot, "fp32", "cpu"
+    )
+    assert notice.before_loading("org/small", "fp32", "cpu").startswith("weights: ")
+    missing = notice.before_loading("org/other", "fp32", "cpu")
+    assert "neither a folder nor in the local cache" in missing
+
+
+def test_a_cell_that_fails_is_listed_with_its_reason_and_does_not_end_the_run(tmp_path):
+    result = {"rows": [], "not_measured": []}
+    cell = ("starter (4 M)", "int9", 1, 2, 4, 2, False)
+    benchmark._add(result, cell, tmp_path, "cpu")
+    assert result["rows"] == []
+    assert result["not_measured"][0].startswith("starter (4 M), int9, 1, 2, 4, 2, False: ")
+    assert "`precision` should be one of" in result["not_measured"][0]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import PolicyError
+from ..heap import heap_share
 from ..loading import resolve_device, resolve_precision
 from ..model_files import check_model_folder
 from ..policy import fresh_config, wrap
@@ -170,7 +171,8 @@ def estimate(
     with _as_policy_error(config):
         base = build(config, dtype)
         weights, loading = weight_bytes(base, precision), file_bytes(config, base, dtype)
-        copies = sampling_copies(base, precision, device)
+        copies, packing = sampling_copies(base, precision, device)
+        share = heap_share(device, sum(p.numel() for p in base.parameters()))
         vocabulary = base.get_output_embeddings().weight.shape[0]
         lora = adapter or fresh_config(settings.lora_rank, settings.lora_alpha)
         with torch.device("meta"):
@@ -189,8 +191,10 @@ def estimate(
         "cache": cache,
         "sampling's copies": copies,
         "sampling's passes": max(chosen, prefill),
+        "packing for sampling": packing,
         "activations": update["others"] - kept,
         "logits": update["logits"],
+        "holes in the heap": round((share - 1) * (update["others"] - kept)),
         "overhead": _OVERHEAD,
     }
     free, capacity = free_memory(device)
@@ -204,11 +208,15 @@ def _phases(parts: dict[str, int], largest: int) -> dict[str, int]:
     """Peak of each phase of a step."""
     always = parts["weights"] + parts["adapter"] + parts["optimiser"] + parts["overhead"]
     return {
+        # The copies are made before the cache.
         "sampling": always
-        + parts["cache"]
         + parts["sampling's copies"]
-        + parts["sampling's passes"],
-        "update": always + parts["gradients"] + parts["activations"] + parts["logits"],
+        + max(parts["packing for sampling"], parts["cache"] + parts["sampling's passes"]),
+        "update": always
+        + parts["gradients"]
+        + parts["activations"]
+        + parts["holes in the heap"]
+        + parts["logits"],
         # The gradient as the optimiser takes it, and what it computes for one tensor.
         "step": always + parts["gradients"] + parts["adapter"] + 2 * largest,
     }

@@ -11,21 +11,12 @@ from typing import TypeVar
 import torch
 
 from ..errors import TrainingError
+from ..heap import is_out_of_memory, trim_heap
 from ..settings import TrainSettings
-from .heap import lean_heap, trim_heap
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-# What allocators say that raise plain RuntimeErrors: torch's on CPUs, Linux's and Windows', and cuBLAS.
-_WORDS = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a card or in the machine's own memory."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 class Retreat:
@@ -77,8 +68,7 @@ class Retreat:
 
     def _attempt(self, passes: Callable[[TrainSettings], Result]) -> Result | _Failed:
         try:
-            with lean_heap(self._device):
-                return passes(self._settings)
+            return passes(self._settings)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -86,7 +76,7 @@ class Retreat:
         # The error is gone here, and with its traceback the tensors that it held.
         gc.collect()
         trim_heap()
-        if torch.cuda.is_available():
+        if self._device != "cpu":
             torch.cuda.empty_cache()
         return _Failed(reason)
 

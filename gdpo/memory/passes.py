@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..rollouts import Rollouts
 from ..settings import TrainSettings
-from ..update import differentiate
+from ..update import differentiate, plan_update
 from .trace import tracing
 from .weights import size_of
 
@@ -16,10 +17,13 @@ from .weights import size_of
 def trace_update(
     model: Any, vocabulary: int, settings: TrainSettings, rewards: int, prompt_tokens: int
 ) -> tuple[dict[str, int], int]:
-    """Peak of one micro-batch, of logits and of all others; and what is left of it: the gradients."""
-    completions = settings.prompts_per_step * settings.group_size
-    count, length = min(completions, settings.micro_batch), settings.max_new_tokens
-    rollouts = _longest(count, prompt_tokens, length)
+    """Peak of the largest micro-batch, of logits and of all others; and what is left of it: the gradients."""
+    prompts = min(
+        settings.prompts_per_step, settings.micro_batch
+    )  # more make more batches, not larger ones
+    rollouts = _longest(prompts, prompt_tokens, settings.max_new_tokens, settings.group_size)
+    last = plan_update(model, rollouts, settings)[-1]
+    count = len(rollouts.lengths)
     with tracing(model, vocabulary) as trace:
         passed = differentiate(
             model,
@@ -28,21 +32,27 @@ def trace_update(
             torch.zeros(rewards, count),
             settings,
             lambda: None,
+            batches=[replace(last, parts=last.parts[-1:])],
         )
         kept = sum(trace.live.values())
         del passed
     return trace.peak, kept
 
 
-def _longest(count: int, prompt_tokens: int, length: int) -> Rollouts:
-    """Completions of full length; the prompts differ in length by a token, so that a mask is needed."""
-    prompt_mask = torch.ones(count, prompt_tokens, dtype=torch.long)
+def _longest(prompts: int, prompt_tokens: int, length: int, group: int = 1) -> Rollouts:
+    """Completions of full length; some differ by a token, in the prompt or themselves, so that masks are needed."""
+    count = prompts * group
+    prompt_ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long)
+    prompt_ids[:, -1] = torch.arange(prompts)
+    prompt_mask = torch.ones(prompts, prompt_tokens, dtype=torch.long)
     prompt_mask[1:, :1] = 0
+    mask = torch.ones(count, length, dtype=torch.bool)
+    mask[1:group, max(1, length - 1) :] = False
     return Rollouts(
-        torch.zeros(count, prompt_tokens, dtype=torch.long),
-        prompt_mask,
+        prompt_ids.repeat_interleave(group, 0),
+        prompt_mask.repeat_interleave(group, 0),
         torch.zeros(count, length, dtype=torch.long),
-        torch.ones(count, length, dtype=torch.bool),
+        mask,
         torch.zeros(count, length),
         (),
     )

@@ -63,15 +63,19 @@ def weight_bytes(model: Any, precision: str) -> int:
     return round(total + sum(b.numel() * b.element_size() for b in model.buffers()))
 
 
-def sampling_copies(model: Any, precision: str, device: str) -> int:
-    """Of the weights that sampling on a CPU adds the adapter to, and then packs for its products."""
+def sampling_copies(model: Any, precision: str, device: str) -> tuple[int, int]:
+    """Of the weights that sampling on a CPU adds the adapter to, and then packs for its products.
+
+    Returns:
+        Bytes of the copies; and of the one that the output head, the last and largest, is packed from.
+    """
     head = model.get_output_embeddings()
     if precision != "fp32" or device != "cpu":
-        return 0
+        return 0, 0
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     every, last = sum(size_of(module.weight) for module in linear), size_of(head.weight)
     added = every - last if every - last <= COPY_LIMIT_BYTES else 0
-    return added + (every if every <= COPY_LIMIT_BYTES else 0)
+    return (added + every, last) if every <= COPY_LIMIT_BYTES else (added, 0)
 
 
 def file_bytes(config: Any, model: Any, dtype: torch.dtype) -> int:
