@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdpo import advantages
+from gdpo import advantages, batches
 from gdpo.director import Director
 from gdpo.logprobs import score_tokens
 from gdpo.methods import Objective
 from gdpo.rewards import Conciseness, Reward
 from gdpo.rollouts import Rollouts
 from gdpo.settings import TrainSettings
-from gdpo.update import differentiate, micro_batches
+from gdpo.update import differentiate
 
 # The director decides with the plain preferences for its first steps; measured is what follows.
 _DIRECTOR_WARMUP = 4
@@ -109,14 +109,23 @@ def rerun(batch: Batch) -> None:
 
 
 def one_pass(batch: Batch) -> None:
-    """Ours: one backward pass into one combined gradient and K sketches."""
+    """Ours: one backward pass into one combined gradient and K sketches.
+
+    Every completion carries its own prompt, as in the other ways: what sharing prompts saves is not counted here.
+    """
     director = batch.director
     parts = director.observe(batch.rewards)
     combined = torch.einsum("k,kbg->bg", director.decide(), parts)
     combined = (combined / advantages.batch_std(combined, batch.rewards)).flatten()
     flat = parts.flatten(1)
+    rows = torch.arange(flat.shape[1])
+    passes = [
+        batches.Batch(
+            tuple(batches.micro_batches(batch.rollouts, rows, batch.settings.micro_batch))
+        )
+    ]
     passed = differentiate(
-        batch.model, batch.rollouts, combined, flat, batch.settings, lambda: None
+        batch.model, batch.rollouts, combined, flat, batch.settings, lambda: None, batches=passes
     ).gradients
     squared = passed.squared_norms.double().cpu()
     director.measure(passed.inner_products().cpu(), flat, squared)
@@ -164,7 +173,7 @@ def _each(batch: Batch, parts: Tensor, *, retain: bool) -> list[Tensor]:
     buffers = _zeros(batch, len(parts))
     rows = torch.arange(parts.shape[1], device=rollouts.logprobs.device)
     tokens = rollouts.lengths.sum()
-    for chosen in micro_batches(rollouts, rows, settings.micro_batch):
+    for chosen in batches.micro_batches(rollouts, rows, settings.micro_batch):
         scores = score_tokens(batch.model, rollouts, chosen, settings.temperature)
         likelihoods = scores.logprobs.sum(1) / tokens
         for k, part in enumerate(parts.to(likelihoods)[:, chosen]):

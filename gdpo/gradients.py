@@ -17,7 +17,7 @@ the LoRA matrix. For signs c that are independent and of mean 0, E <Sg_k, Sg_l> 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,8 @@ class RewardGradients:
         combined: For each of them (1/N) sum_i c_i s_i, of its shape, fp32.
         sketches: For each of them the K gradients, signed and summed over the rank, `(K, long side)`, fp32.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
+
+    Where prompts are shared (`prefix.py`), sketches and norms leave out what passes through the shared rows.
     """
 
     def __init__(self, model: Any, combination: Tensor, advantages: Tensor, seed: int) -> None:
@@ -51,7 +53,8 @@ class RewardGradients:
         device = self._modules[0].weight.device
         rows = torch.cat([combination[None], advantages]) / len(combination)
         self._coefficients = rows.to(device, torch.float32)  # (1 + K, N)
-        self._rows = torch.empty(0, dtype=torch.long)
+        # Of the completions that pass; None where the rows that pass are no completions.
+        self._rows: Tensor | None = torch.empty(0, dtype=torch.long)
         self.parameters = [module.weight for module in self._modules]
         self.combined = [torch.zeros(w.shape, device=w.device) for w in self.parameters]
         self.sketches = [
@@ -76,12 +79,26 @@ class RewardGradients:
         self._rows = rows
         likelihoods.sum().backward()
 
+    def backward_shared(self, tensors: Sequence[Tensor], cotangents: Sequence[Tensor]) -> None:
+        """Add to the combined gradient what reaches it through `tensors`, which several completions share.
+
+        Args:
+            tensors: Outputs of passes whose rows are no completions.
+            cotangents: Of sum_i c_i l_i with respect to each: the coefficients are in them already.
+        """
+        self._rows = None
+        torch.autograd.backward(tensors, cotangents)
+
     def inner_products(self) -> Tensor:
         """All inner products of the rewards' gradients, estimated from the sketches, `(K, K)`, float64."""
         return torch.stack([(s @ s.T).double() for s in self.sketches]).sum(0)
 
     def _reporting(self, module: Any, buffer: Tensor, sketch: Tensor) -> Any:
         def report(inputs: Tensor, gradients: Tensor) -> None:
+            if self._rows is None:
+                flat = gradients.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
+                buffer.add_(flat, alpha=1 / len(self.squared_norms))
+                return
             if inputs.dim() < 3 or len(inputs) != len(self._rows):
                 raise TrainingError(
                     f"A LoRA layer received input of shape {tuple(inputs.shape)} for {len(self._rows)} completions: "

@@ -55,7 +55,14 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
     hidden = inner.get_decoder()(
         input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
     )[0]
-    hidden = hidden[:, -length - 1 : -1]  # the state before each completion token predicts it
+    # The state before each completion token predicts it.
+    return read_out(inner, hidden[:, -length - 1 : -1], targets, mask, temperature)
+
+
+def read_out(
+    inner: Any, hidden: Tensor, targets: Tensor, mask: Tensor, temperature: float
+) -> TokenScores:
+    """Scores `(n, T)` of the tokens `targets` from the states that predict them, `(n, T, d)`; 0 where masked."""
     head = _Head(inner, temperature or 1.0)
     logprobs, entropy = _in_chunks(head, hidden[mask], targets[mask])
     empty = torch.zeros(mask.shape, device=mask.device)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .batches import Batch, plan
 from .errors import TrainingError
 from .gradients import RewardGradients
-from .logprobs import checkpointing, score_tokens
+from .logprobs import TokenScores, checkpointing, score_tokens
 from .polling import polled
+from .prefix import SharedPrompts
 from .rollouts import Rollouts
 from .settings import TrainSettings
 
@@ -49,8 +51,9 @@ def log_ratios(
     ratios = torch.full_like(rollouts.logprobs, torch.nan)
     chosen = torch.arange(0, len(ratios), every, device=ratios.device)
     with model.disable_adapter(), polled(model, poll):
-        for rows in micro_batches(rollouts, chosen, settings.micro_batch):
-            base = score_tokens(model, rollouts, rows, settings.temperature).logprobs
+        batches = plan(model, rollouts, chosen, settings.micro_batch, settings.temperature)
+        for rows, scores in _scored(model, rollouts, batches, settings.temperature):
+            base = scores.logprobs
             width = base.shape[1]
             ratios[rows] = 0.0
             ratios[rows, :width] = rollouts.logprobs[rows, :width] - base
@@ -65,6 +68,7 @@ def differentiate(
     settings: TrainSettings,
     poll: Callable[[], None],
     seed: int = 0,
+    batches: Sequence[Batch] | None = None,
 ) -> Differentiated:
     """The gradient (1/N) sum_i c_i s_i and the inner products of the rewards' gradients, in one backward pass.
 
@@ -81,6 +85,7 @@ def differentiate(
         settings: For the micro-batches, the temperature and activation checkpointing.
         poll: Called before each layer, forward and backward; may raise to stop.
         seed: Of the sketches' signs.
+        batches: What passes together, where that is not to be planned here.
 
     Raises:
         TrainingError: The update's log-probabilities are not those of the sampling.
@@ -89,14 +94,14 @@ def differentiate(
     gradients = RewardGradients(model, combination, advantages, seed)
     tokens = rollouts.lengths.sum()
     entropy, gap = torch.zeros((), device=device), torch.zeros((), device=device)
-    rows = torch.arange(count, device=device)
     with (
         checkpointing(model, settings.gradient_checkpointing),
         gradients.recording(),
         polled(model, poll),
     ):
-        for part in micro_batches(rollouts, rows, settings.micro_batch):
-            scores = score_tokens(model, rollouts, part, settings.temperature)
+        batches = batches or plan_update(model, rollouts, settings)
+        passes = _scored(model, rollouts, batches, settings.temperature, combination, gradients)
+        for part, scores in passes:
             gradients.backward(count / tokens * scores.logprobs.sum(1), part)
             entropy += scores.entropy.sum()
             sampled = rollouts.logprobs[part, : scores.logprobs.shape[1]]
@@ -110,7 +115,32 @@ def differentiate(
     return found
 
 
-def micro_batches(rollouts: Rollouts, rows: Tensor, size: int) -> Iterator[Tensor]:
-    """Split `rows` into micro-batches of similar length, so that little is padded."""
-    lengths = (rollouts.prompt_mask.sum(1) + rollouts.lengths)[rows]
-    yield from rows[lengths.argsort(stable=True)].split(size)
+def plan_update(model: Any, rollouts: Rollouts, settings: TrainSettings) -> list[Batch]:
+    """What passes together in `differentiate`.
+
+    With activation checkpointing prompts are not shared: transformers' layers have no cache then.
+    """
+    rows = torch.arange(len(rollouts.lengths), device=rollouts.lengths.device)
+    share = not settings.gradient_checkpointing
+    return plan(model, rollouts, rows, settings.micro_batch, settings.temperature, share=share)
+
+
+def _scored(
+    model: Any,
+    rollouts: Rollouts,
+    batches: Sequence[Batch],
+    temperature: float,
+    combination: Tensor | None = None,
+    gradients: RewardGradients | None = None,
+) -> Iterator[tuple[Tensor, TokenScores]]:
+    """Each micro-batch with its scores; shared prompts go back when their completions have."""
+    for batch in batches:
+        if batch.owners is None:
+            for part in batch.parts:
+                yield part, score_tokens(model, rollouts, part, temperature)
+            continue
+        prompts = SharedPrompts(model, rollouts, batch.owners, combination)
+        for part in batch.parts:
+            yield part, prompts.score(part, temperature)
+        if gradients is not None:
+            prompts.backward(gradients)
