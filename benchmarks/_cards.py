@@ -1,0 +1,207 @@
+"""What needs a CUDA card: decoding against the card's bandwidth, and a training's peak against card sizes.
+
+    python -m benchmarks._cards make FOLDER DEVICE
+    python -m benchmarks._cards times FOLDER DEVICE PRECISION
+
+Each prints one line of JSON. FOLDER is named as the model. The models have real configurations and random weights, made on the device. On the
+machines that this was written on there is no card: the program has run on a CPU with a small model only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.memory import SHAPES
+
+CARDS_GB = (8, 12, 16, 24)
+PRECISIONS = ("bf16", "int8", "nf4")
+_QWEN = {"model_type": "qwen2", "head_dim": 128, "vocab_size": 151936, "num_key_value_heads": 2}
+MODELS: dict[str, dict[str, Any]] = {
+    "Qwen2.5-0.5B": SHAPES["Qwen2.5-0.5B"],
+    "Qwen2.5-1.5B": {
+        **_QWEN,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+    },
+    "Qwen2.5-3B": {
+        **_QWEN,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+    },
+    "Qwen2.5-7B": {
+        **_QWEN,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+        "tie_word_embeddings": False,
+    },
+}
+PROMPTS, GROUP, NEW_TOKENS, RANK = 4, 8, 128, 16
+MICRO_BATCH, CHECKPOINTING = 4, True
+# What the driver and the libraries take of a card beside the allocator's own.
+OVERHEAD_MB = 700
+COPIED_BYTES, COPIES = 2**30, 10
+
+
+def decode_share(
+    *, weight_bytes: float, cache_bytes: float, step_seconds: float, bandwidth: float
+) -> float:
+    """The share of the memory-bandwidth limit that one decode step reaches.
+
+    Args:
+        weight_bytes: Read once for all completions.
+        cache_bytes: Keys and values of all completions.
+        step_seconds: Of one token for each completion.
+        bandwidth: Bytes per second.
+    """
+    return (weight_bytes + cache_bytes) / bandwidth / step_seconds
+
+
+def fits(peak_mb: float) -> dict[str, bool]:
+    """Whether a training with this peak fits into each card."""
+    return {f"{size} GB": peak_mb + OVERHEAD_MB <= 1024 * size for size in CARDS_GB}
+
+
+def bandwidth(device: str) -> float:
+    """Bytes per second that the device reads and writes in copying: what a decode step could reach."""
+    import torch
+
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target, seconds = torch.empty_like(source), []
+    for _ in range(COPIES):
+        begin = _now(device)
+        target.copy_(source)
+        seconds.append(_now(device) - begin)
+    return 2 * COPIED_BYTES / min(seconds)
+
+
+def decoding(folder: Path, device: str, precision: str) -> dict[str, float]:
+    """Tokens per second of our sampling with an adapter on, and the share of the bandwidth limit."""
+    from gdpo.loading import load_policy
+    from gdpo.policy import trainable
+
+    policy, speed = load_policy(folder, precision=precision, device=device), bandwidth(device)
+    tokenizer = policy.base.tokenizer
+    tokenizer.eos_token = tokenizer.pad_token  # random weights all but never choose it
+    policy.base.model.generation_config.eos_token_id = None
+    with trainable(policy, rank=RANK, alpha=2 * RANK, seed=0) as model:
+        _sample(model, tokenizer, NEW_TOKENS, device)  # warms up
+        short, _ = _sample(model, tokenizer, NEW_TOKENS, device)
+        long, prompt = _sample(model, tokenizer, 2 * NEW_TOKENS, device)
+        # The prompts' part is the same in both: what is left are NEW_TOKENS steps.
+        step = (long - short) / NEW_TOKENS
+        rows = PROMPTS * GROUP
+        cache = _cache_bytes_per_token(model) * rows * (prompt + 1.5 * NEW_TOKENS)
+        share = decode_share(
+            weight_bytes=_weight_bytes(model),
+            cache_bytes=cache,
+            step_seconds=step,
+            bandwidth=speed,
+        )
+    return {
+        "tokens_per_s": round(rows * NEW_TOKENS / short, 1),
+        "decode_tokens_per_s": round(rows / step, 1),
+        "copy_gb_per_s": round(speed / 1e9, 1),
+        "share_of_bandwidth": round(share, 3),
+    }
+
+
+def _sample(model: Any, tokenizer: Any, tokens: int, device: str) -> tuple[float, int]:
+    """Seconds of sampling, and the prompts' width."""
+    from gdpo.prompts import load_prompts
+    from gdpo.rollouts import sample
+    from gdpo.starter import TRAIN_PROMPTS
+
+    prompts, begin = load_prompts(TRAIN_PROMPTS)[:PROMPTS], _now(device)
+    found = sample(model, tokenizer, prompts, group_size=GROUP, max_new_tokens=tokens, seed=0)
+    return _now(device) - begin, found.prompt_ids.shape[1]
+
+
+def _weight_bytes(model: Any) -> float:
+    """Bytes of the weights that a step reads: all but an input embedding that is not the output head too."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    looked_up = embedding.nbytes if embedding is not head else 0
+    return sum(parameter.nbytes for parameter in model.parameters()) - looked_up
+
+
+def _cache_bytes_per_token(model: Any) -> float:
+    config = model.config.get_text_config()
+    width = config.num_key_value_heads * config.head_dim
+    element = next(p for p in model.parameters() if p.is_floating_point()).element_size()
+    return 2.0 * config.num_hidden_layers * width * element
+
+
+def _now(device: str) -> float:
+    if device != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(folder: Path, device: str, precision: str) -> dict[str, Any]:
+    """One row: decoding, and the peak of two steps of training."""
+    found, peak = decoding(folder, device, precision), training_peak(folder, device, precision)
+    return {**found, "peak_mb": round(peak), "fits": fits(peak)}
+
+
+def training_peak(folder: Path, device: str, precision: str) -> float:
+    """Peak of loading the model and of two steps with three rewards, in MB."""
+    from benchmarks._memory import peak_mb, reset_peak
+    from benchmarks._trl import rewards
+    from gdpo.loading import load_policy
+    from gdpo.methods import combine_rewards
+    from gdpo.prompts import load_prompts
+    from gdpo.settings import TrainSettings
+    from gdpo.starter import TRAIN_PROMPTS
+    from gdpo.trainer import train
+
+    settings = TrainSettings(
+        steps=2,
+        prompts_per_step=PROMPTS,
+        group_size=GROUP,
+        max_new_tokens=NEW_TOKENS,
+        lora_rank=RANK,
+        micro_batch=MICRO_BATCH,
+        gradient_checkpointing=CHECKPOINTING,
+    )
+    reset_peak(device)
+    policy = load_policy(folder, precision=precision, device=device)
+    with tempfile.TemporaryDirectory() as place:
+        objective = combine_rewards(rewards())
+        train(policy, load_prompts(TRAIN_PROMPTS), objective, settings, Path(place) / "run")
+    return peak_mb(device)[0]
+
+
+def make(folder: Path, device: str) -> dict[str, Any]:
+    """Write the model whose name the folder has; the device draws its weights."""
+    import torch
+
+    from benchmarks.memory import make_model
+
+    with torch.device(device):
+        make_model(folder, MODELS[folder.name])
+    return {"made": folder.name}
+
+
+def main(arguments: list[str]) -> None:
+    """Make or measure what the arguments say."""
+    what, folder, *rest = arguments
+    act = {"make": make, "times": measure}[what]
+    print(json.dumps(act(Path(folder), *rest)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
