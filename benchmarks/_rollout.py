@@ -5,7 +5,8 @@
 One model (the starter, with a random LoRA of rank 16 on all linear layers), the same prompts, all
 completions of full length. The engines take turns, round by round, and the ratio is the median over the
 rounds, so that a machine which others use too disturbs all alike. Continuous batching is called as a trainer
-would call it, anew for each batch, and prepares itself for 2 to 3 s each time. `--cpu-time` measures the time
+would call it, anew for each batch; called from here it sizes its cache by the machine's memory, which takes
+seconds and most of that memory, so `bench speed` tells it what it needs. `--cpu-time` measures the time
 of one thread instead, for machines that are too busy for a clock.
 """
 

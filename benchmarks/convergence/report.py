@@ -106,7 +106,7 @@ def _against(records: Records, ideals: dict[str, list[float]], noise: float) -> 
     """`gdpo` and each other method on the cases that both have run."""
     cases = {(r["arm"], r["task"], r["preference"], r["seed"]): r for r in records}
     found = {}
-    for arm in MAIN:
+    for arm in EVERYWHERE:
         pairs = [
             (ours, cases[(arm, *case)])
             for (name, *case), ours in cases.items()
