@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .norms import Norm, OtherShapeError, read_heads_norm, read_norm
 from .passes import innermost
 from .products import Layer, joined, worth_copying
 
@@ -34,39 +33,6 @@ _ATTENTION = {"q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "q_norm", "k_n
 _MLP = {"gate_proj", "up_proj", "gate_up_proj", "down_proj", "act_fn", "activation_fn"}
 # Their angles do not change with the length of the text.
 _ROTARIES = {"default", "linear", "llama3", "yarn"}
-
-
-class OtherShapeError(Exception):
-    """The model is not Llama-shaped; never leaves the package."""
-
-
-@dataclass(frozen=True)
-class Norm:
-    """RMSNorm: `gain`, `(d,)` or `(heads, d)`, is what the normalised vector is multiplied with."""
-
-    gain: Tensor
-    eps: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The normalised `x`."""
-        if self.gain.dim() == 1:
-            if x.dtype == torch.float32 and x.device.type == "cpu":
-                return self._quick(x)
-            return F.rms_norm(x, self.gain.shape, self.gain, self.eps)
-        return F.rms_norm(x, self.gain.shape[-1:], None, self.eps) * self.gain
-
-    def _quick(self, x: Tensor) -> Tensor:
-        """The same in half as many operations: x / sqrt(|x|^2 + d eps) * sqrt(d) gain."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x.div(torch.hypot(length, self._floor)).mul_(self._gain)
-
-    @cached_property
-    def _floor(self) -> Tensor:
-        return torch.tensor((len(self.gain) * self.eps) ** 0.5)
-
-    @cached_property
-    def _gain(self) -> Tensor:
-        return self.gain * len(self.gain) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -146,7 +112,7 @@ def _read(inner: Any) -> Layout:
         if gemma
         else getattr(config, "embedding_multiplier", 1.0),
         blocks=blocks,
-        norm=_norm(decoder.norm),
+        norm=read_norm(decoder.norm),
         head=joined([inner.get_output_embeddings()], fuse),
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
@@ -170,20 +136,20 @@ def _block(layer: Any, config: Any, kind: str, fuse: bool, order: Tensor | None)
     sandwich = hasattr(layer, "pre_feedforward_layernorm")
     before_mlp = layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm
     return Block(
-        before_attention=_norm(layer.input_layernorm),
+        before_attention=read_norm(layer.input_layernorm),
         qkv=joined(
             _parts(attention, "qkv_proj", "q_proj", "k_proj", "v_proj"),
             fuse,
             None if order is None else _row_order(config, order),
         ),
-        heads_norm=_heads_norm(attention, config, order),
+        heads_norm=read_heads_norm(attention, config, order),
         out=joined([attention.o_proj], fuse),
-        after_attention=_norm(layer.post_attention_layernorm) if sandwich else None,
-        before_mlp=_norm(before_mlp),
+        after_attention=read_norm(layer.post_attention_layernorm) if sandwich else None,
+        before_mlp=read_norm(before_mlp),
         gate_up=joined(_parts(mlp, "gate_up_proj", "gate_proj", "up_proj"), fuse),
         activation=getattr(mlp, "act_fn", None) or mlp.activation_fn,
         down=joined([mlp.down_proj], fuse),
-        after_mlp=_norm(layer.post_feedforward_layernorm) if sandwich else None,
+        after_mlp=read_norm(layer.post_feedforward_layernorm) if sandwich else None,
         scale=float(attention.scaling),
         cap=getattr(attention, "attn_logit_softcapping", None),
         window=config.sliding_window if kind == "sliding_attention" else None,
@@ -205,42 +171,12 @@ def _kinds(config: Any, layers: int) -> list[str]:
     return kinds
 
 
-def _norm(module: Any) -> Norm:
-    """What the module does to a vector, found by trying: some multiply with the weight, some with 1 + weight."""
-    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    weight = getattr(module, "weight", None)
-    if eps is None or weight is None:
-        raise OtherShapeError("norm")
-    probe = torch.linspace(-1, 2, len(weight), device=weight.device, dtype=weight.dtype)[None]
-    wanted = module(probe)
-    for gain in (weight, 1.0 + weight):
-        found = Norm(gain.detach(), eps)
-        if torch.allclose(found(probe), wanted, rtol=2e-2 if weight.itemsize < 4 else 1e-5):
-            return found
-    raise OtherShapeError("norm")
-
-
 def _row_order(config: Any, order: Tensor) -> Tensor:
     """Where the rows of queries, keys and values come from, when heads are in `order`."""
     turned = config.num_attention_heads + config.num_key_value_heads
     starts = torch.arange(turned + config.num_key_value_heads)[:, None] * len(order)
     plain = torch.arange(len(order)).expand(config.num_key_value_heads, -1)
     return (starts + torch.cat([order.expand(turned, -1), plain])).flatten()
-
-
-def _heads_norm(attention: Any, config: Any, order: Tensor | None) -> Norm | None:
-    if not hasattr(attention, "q_norm"):
-        return None
-    queries, keys = _norm(attention.q_norm), _norm(attention.k_norm)
-    dim = attention.head_dim
-    if queries.gain.shape != (dim,) or keys.gain.shape != (dim,) or queries.eps != keys.eps:
-        raise OtherShapeError("head norms")
-    gains = (
-        queries.gain.expand(config.num_attention_heads, dim),
-        keys.gain.expand(config.num_key_value_heads, dim),
-    )
-    gain = torch.cat(gains)
-    return Norm(gain if order is None else gain[:, order], queries.eps)
 
 
 def _angles(decoder: Any, dim: int) -> Callable[[str, int], tuple[Tensor, Tensor]]:
