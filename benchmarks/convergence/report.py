@@ -20,6 +20,7 @@ _COLOURS = {
     "group_dpo": "#D55E00",
     "grpo": "#E69F00",
     "gdpo_decoupled": "#56B4E9",
+    "saturation_aware": "#CC79A7",
     "gdpo": "#009E73",
 }
 
