@@ -1,7 +1,8 @@
 """Log-probabilities of the sampled tokens, straight from hidden states, in chunks.
 
-The logits `(N, T, V)` are what exhausts memory in reinforcement learning, not the weights. Each chunk is
-checkpointed: its logits are made again in the backward pass, so that only one chunk's exist at a time.
+The logits `(N, T, V)` are what exhausts memory in reinforcement learning, not the weights. Only one chunk's exist
+at a time: what the backward pass needs of them is computed at once, or, for a head that is itself trained, the logits
+are made again.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class _Head:
         self._cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         self._temperature = temperature
         self.vocabulary = self._project.weight.shape[0]
+        self.is_trained = any(p.requires_grad for p in self._project.parameters())
 
     def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = self._project(hidden).float() * self._scale
@@ -115,11 +117,46 @@ class _Head:
 
 def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     size = max(1, _CHUNK_ELEMENTS // head.vocabulary)
+    if len(targets) <= size:
+        return head(hidden, targets)
+    if torch.is_grad_enabled() and not head.is_trained:
+        return _Chunks.apply(head, hidden, targets, size)
     parts = []
     for states, wanted in zip(hidden.split(size), targets.split(size), strict=True):
-        if torch.is_grad_enabled() and len(targets) > size:
+        if torch.is_grad_enabled():
             parts.append(checkpoint(head, states, wanted, use_reentrant=False))
         else:
             parts.append(head(states, wanted))
     logprobs, entropies = zip(*parts, strict=True)
     return torch.cat(logprobs), torch.cat(entropies)
+
+
+class _Chunks(torch.autograd.Function):
+    """A frozen head, chunk by chunk, with the gradients for the hidden states taken while the logits are there.
+
+    A token's log-probability depends on its own hidden state alone, so one gradient a token, `(m, d)`, is all
+    that the way back needs: nothing is computed twice, and no logits are kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, head: _Head, hidden: Tensor, targets: Tensor, size: int
+    ) -> tuple[Tensor, Tensor]:
+        parts = []
+        for states, wanted in zip(hidden.split(size), targets.split(size), strict=True):
+            with torch.enable_grad():
+                leaf = states.detach().requires_grad_()
+                logprobs, entropy = head(leaf, wanted)
+                (slope,) = torch.autograd.grad(logprobs.sum(), leaf)
+            parts.append((logprobs.detach(), entropy, slope))
+        logprobs, entropies, slopes = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(slopes)
+        ctx.mark_non_differentiable(entropies)
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(
+        ctx: Any, gradients: Tensor, _entropies: Tensor
+    ) -> tuple[None, Tensor, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return None, gradients[:, None].to(slopes) * slopes, None, None

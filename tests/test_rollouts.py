@@ -145,22 +145,33 @@ def test_returned_logprobs_are_those_of_a_full_forward(model, tokenizer):
         torch.testing.assert_close(scores.entropy[row][mask], entropy[mask], rtol=0, atol=1e-3)
 
 
-def test_chunks_do_not_change_scores_or_gradients(tiny_policy, monkeypatch):
+@pytest.mark.parametrize("trained", ["layer", "layer and head"])
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_chunks_do_not_change_scores_or_gradients(tiny_policy, monkeypatch, trained, cap):
     from gdpo import logprobs
 
     base = tiny_policy.base
     found = sample(base.model, base.tokenizer, PROMPTS, group_size=2, max_new_tokens=8, seed=2)
-    weight = base.model.model.layers[0].mlp.up_proj.weight.requires_grad_(True)
+    monkeypatch.setattr(base.model.config, "final_logit_softcapping", cap, raising=False)
+    weights = [base.model.model.layers[0].mlp.up_proj.weight]
+    if trained == "layer and head":
+        weights.append(base.model.get_output_embeddings().weight)
+    for weight in weights:
+        monkeypatch.setattr(weight, "requires_grad", True)
+    # Every token with a factor of its own, as advantages are.
+    factors = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     results = []
     for elements in (2**30, 3 * 320):
         monkeypatch.setattr(logprobs, "_CHUNK_ELEMENTS", elements)
         scores = score_tokens(base.model, found, torch.arange(6), 1.0)
+        weighted = (scores.logprobs * factors[:, : scores.logprobs.shape[1]]).sum()
         results.append((
             scores.logprobs.detach(),
-            *torch.autograd.grad(scores.logprobs.sum(), weight),
+            scores.entropy.detach(),
+            *torch.autograd.grad(weighted, weights),
         ))
     for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_seed_gives_the_same_completions_and_another_seed_others(tiny_policy):
