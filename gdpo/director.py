@@ -1,4 +1,4 @@
-"""What directs a run: smoothed rewards, scales and Gramian, and from them the weights of each step.
+"""What directs a run: scales, progress and smoothed Gramian, and from them the weights of each step.
 
 All of it is `(K,)` and `(K, K)` in float64, small enough to be written as JSON into a checkpoint.
 """
@@ -17,10 +17,9 @@ from .history import plain
 from .methods import Objective, reward_advantages
 from .weighting import deficits, spread, weigh, working_preference
 
-# Smoothing windows of about 10 steps for rewards and Gramian, 5 for the weights.
-_REWARD_DECAY = 0.9
+# Geometry is smoothed over about 10 steps, since one step's Gramian is mostly noise. Progress is not: weights that
+# follow an average come late, and what comes late swings.
 _GRAMIAN_DECAY = 0.9
-_WEIGHT_DECAY = 0.8
 # Steps with the plain preferences, over whose rewards the start is averaged.
 _WARMUP = 3
 # A step's Gramian counts with at most this multiple of the smoothed one's trace: one very long gradient would
@@ -51,14 +50,13 @@ class Director:
         self._means: Tensor | None = None
         self._starts: Tensor | None = None
         self._gramian: Tensor | None = None
-        self._weights: Tensor | None = None
         self._decided = objective.preferences
 
     def observe(self, rewards: Tensor) -> Tensor:
         """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
         self._steps += 1
         means = rewards.flatten(1).nanmean(1)  # NaN for a reward that scored nothing in this step
-        self._means = _smooth(self._means, means, _REWARD_DECAY)
+        self._means = _smooth(self._means, means, 0.0)  # the newest that is known
         if self._steps <= _WARMUP:
             self._starts = _smooth(self._starts, means, 1 - 1 / self._steps)
         else:  # a reward that scored nothing until now starts here
@@ -67,14 +65,14 @@ class Director:
         return reward_advantages(self.objective, rewards, self._scale)
 
     def decide(self) -> Tensor:
-        """The weights of this step, `(K,)`, from the rewards so far and the gradients of the steps before it.
+        """The weights of this step, `(K,)`, from its rewards and the gradients of the steps before it.
 
         They are decided before the backward pass, so that it has to make one combined gradient only. The
         Gramian is smoothed over about 10 steps: that the newest is missing changes little.
         """
         active = self.objective.preferences > 0  # the others are only watched
         weights = torch.zeros_like(self.objective.preferences)
-        weights[active] = self._smoothed_weights(active)
+        weights[active] = self._weights(active)
         self._decided = weights
         return weights
 
@@ -112,23 +110,16 @@ class Director:
         limit = _MAX_GROWTH * known
         return now * (limit / found) if found > limit > 0 else now
 
-    def _smoothed_weights(self, active: Tensor) -> Tensor:
-        """The weights of the rewards that have a preference."""
-        wanted = self.objective.preferences[active]
-        if not self.objective.directs:
-            return wanted
-        if self._steps > _WARMUP:
-            matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
-            wanted = self._weigh(matrix, wanted, self._deficits()[active])
-        # Smoothed last, so that a floor within reach for one step only does not throw the weights about.
-        self._weights = _smooth(self._weights, wanted, _WEIGHT_DECAY)
-        return self._weights
-
-    def _weigh(self, matrix: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-        """The weights by the chosen rule, to sum 1: only proportions count in the update."""
-        weights = weigh(self.objective.weighting, matrix, preferences, deficit)
+    def _weights(self, active: Tensor) -> Tensor:
+        """The weights of the rewards that have a preference, to sum 1: only proportions count in the update."""
+        objective, preferences = self.objective, self.objective.preferences[active]
+        if not objective.directs or self._steps <= _WARMUP:
+            return preferences
+        deficit = self._deficits()[active]
+        matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
+        weights = weigh(objective.weighting, matrix, preferences, deficit)
         working = working_preference(preferences, deficit)
-        weights = spread(weights, matrix, working, self.objective.dispersion_floor)
+        weights = spread(weights, matrix, working, objective.dispersion_floor)
         return weights / weights.sum().clamp(min=1e-30)
 
     def _deficits(self) -> Tensor:

@@ -46,7 +46,7 @@ def deficits(means: Tensor, starts: Tensor, targets: Tensor, ranges: Tensor) -> 
     delta_k = clip((target_k - mean_k) / (target_k - start_k), 0, 2).
 
     Args:
-        means: Smoothed mean rewards.
+        means: Mean rewards now.
         starts: Mean rewards before training.
         targets: What is good enough.
         ranges: Width of each reward's range.

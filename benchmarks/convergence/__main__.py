@@ -24,7 +24,7 @@ from .tasks import PREFERENCES, TASKS
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # Those from 1000 on were used to develop the methods and to tune the learning rate.
-MAIN_SEEDS, RARE_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(2), range(2)
+MAIN_SEEDS, RARE_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(4), range(2)
 RARE = ("group_dpo", "gdpo_decoupled", "gdpo", "gdpo, gated brevity")
 
 logger = logging.getLogger(__name__)
@@ -38,17 +38,17 @@ def plan() -> Iterator[Case]:
         for preference in PREFERENCES:
             yield from (Case(t.name, arm, preference, seed) for t in usual for arm in EVERYWHERE)
     yield from (Case(task.name, "frozen", "equal", 0) for task in TASKS.values())
-    for seed in ABLATION_SEEDS:
-        for preference in PREFERENCES:
-            yield from (Case(ABLATED, arm, preference, seed) for arm in ABLATIONS)
     for seed in RARE_SEEDS:
         for preference in PREFERENCES:
             yield from (Case(t.name, arm, preference, seed) for t in rare for arm in RARE)
-    for task in usual:
-        yield from (Case(task.name, f"only {m}", "equal", 0) for m in task.measures)
     for seed in PATIENT_SEEDS:
         for preference in PREFERENCES:
             yield from (Case("support10", arm, preference, seed) for arm in PATIENT)
+    for task in usual:
+        yield from (Case(task.name, f"only {m}", "equal", 0) for m in task.measures)
+    for seed in ABLATION_SEEDS:
+        for preference in PREFERENCES:
+            yield from (Case(ABLATED, arm, preference, seed) for arm in ABLATIONS)
 
 
 def quick_plan() -> Iterator[Case]:

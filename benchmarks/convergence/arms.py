@@ -25,7 +25,7 @@ class Arm:
         method, weighting, floor: As in `combine_rewards`.
         patches: What is exchanged in the library while the run lasts: (owner, name, value).
         gate: Whether brevity counts only where the answer is right.
-        settings: What differs from the budget's settings; the rollouts of a step stay 64.
+        settings: What differs from the budget's settings; the rollouts of a step stay as many.
     """
 
     method: str = "gdpo"
@@ -81,8 +81,32 @@ def _shrinking(objective: Objective, weights: Tensor, parts: Tensor, *rest: Any)
     return combined / objective.preferences.square().sum().sqrt()
 
 
-def _working_weights(self: Any, matrix: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+def _working_weights(self: Any, active: Tensor) -> Tensor:
+    """Not scaled to sum 1."""
+    preferences, deficit = self.objective.preferences[active], self._deficits()[active]
+    if self._gramian is None:
+        return preferences
+    matrix = director.geometry.positive_semidefinite(self._gramian[active][:, active])
     return weighting.weigh(self.objective.weighting, matrix, preferences, deficit)
+
+
+class _Smoothed(director.Director):
+    """Weights that follow averages: of progress over some ten steps, and of the weights over five."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__(objective)
+        self._average: Tensor | None = None
+
+    def observe(self, rewards: Tensor) -> Tensor:
+        """Rewards count by their average from here on."""
+        before = self._means
+        parts = super().observe(rewards)
+        self._means = director._smooth(before, self._means, 0.9)
+        return parts
+
+    def _weights(self, active: Tensor) -> Tensor:
+        self._average = director._smooth(self._average, super()._weights(active), 0.8)
+        return self._average
 
 
 def _one_by_one(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -120,17 +144,12 @@ def _prompt_by_prompt(self: Any, rewards: Tensor) -> Tensor:
     return parts * (deficit + least[:, None])[..., None]
 
 
-def _unweighted(preferences: Tensor, deficit: Tensor) -> Tensor:
-    return preferences
-
-
 _observe = director.Director.observe
 _PROMPTS = ((director.Director, "observe", _prompt_by_prompt),)
 _RULES = {**weighting.WEIGHTINGS, "directed": (_one_by_one, "")}
-_FAST = ((director, "_REWARD_DECAY", 0.8), (director, "_WEIGHT_DECAY", 0.5))
 _SHRINK = (
     (trainer, "combine_advantages", _shrinking),
-    (director.Director, "_weigh", _working_weights),
+    (director.Director, "_weights", _working_weights),
 )
 _LOUD = ((weighting, "working_preference", _loud), (director, "working_preference", _loud))
 
@@ -149,11 +168,8 @@ ABLATIONS: dict[str, Arm] = {
     "gdpo, group z-score": Arm(patches=((director, "reward_advantages", _group_scores),)),
     "gdpo, leaders projected one by one": Arm(patches=((weighting, "WEIGHTINGS", _RULES),)),
     "gdpo, shrinking steps": Arm(patches=_SHRINK, floor=0.0),
-    "gdpo, faster weights": Arm(patches=_FAST),
+    "gdpo, smoothed progress": Arm(patches=((trainer, "Director", _Smoothed),)),
     "gdpo, progress by prompt": Arm(weighting="fixed", floor=0.0, patches=_PROMPTS),
-    "gdpo, progress by prompt, directed": Arm(
-        floor=0.0, patches=(*_PROMPTS, (weighting, "working_preference", _unweighted))
-    ),
     "gdpo, maintenance by preference": Arm(patches=_LOUD),
     "gdpo, gated brevity": Arm(gate=True),
     "gdpo, upgrad": Arm(weighting="upgrad"),
@@ -171,10 +187,11 @@ PATIENT: dict[str, Arm] = {
     for name in ("group_dpo", "gdpo_decoupled", "gdpo")
 }
 ARMS = {**MAIN, **ABLATIONS, **PATIENT}
-# On every task, since they came out best on one; the other parts are exchanged on that one only.
+# On every task: the method of before, progress without the gradients' directions, and the best of the others.
 EVERYWHERE = (
     *MAIN,
-    "gdpo, no dispersion floor",
+    "gdpo, by deficit, no dispersion floor",
+    "gdpo, smoothed progress",
     "gdpo, progress by prompt",
     "saturation_aware",
 )
