@@ -49,10 +49,23 @@ class Batch:
     owners: Tensor | None = None
 
 
-def micro_batches(rollouts: Rollouts, rows: Tensor, size: int) -> Iterator[Tensor]:
-    """Split `rows` into micro-batches of similar length, so that little is padded."""
-    lengths = (rollouts.prompt_mask.sum(1) + rollouts.lengths)[rows]
-    yield from rows[lengths.argsort(stable=True)].split(size)
+def micro_batches(rollouts: Rollouts, rows: Tensor, size: int) -> list[Tensor]:
+    """Split `rows` into micro-batches of similar length, shortest first, by a budget of tokens.
+
+    The budget is what `size` rows of the longest prompt and the longest completion take, padding included: memory
+    goes by tokens, so that of short rows more pass together.
+    """
+    prompts, lengths = rollouts.prompt_mask.sum(1)[rows], rollouts.lengths[rows]
+    order = (prompts + lengths).argsort(stable=True)
+    widths = list(zip(prompts[order].tolist(), lengths[order].tolist(), strict=True))
+    budget = size * (max(p for p, _ in widths) + max(n for _, n in widths))
+    cuts, prompt, length = [len(widths)], 0, 0
+    for start in reversed(range(len(widths))):
+        prompt, length = max(prompt, widths[start][0]), max(length, widths[start][1])
+        if (cuts[0] - start) * (prompt + length) > budget:
+            cuts.insert(0, start + 1)
+            prompt, length = widths[start]
+    return list(rows[order].tensor_split(cuts[:-1]))
 
 
 def plan(
@@ -70,7 +83,7 @@ def plan(
         model: Compared on a micro-batch with shared prompts and without, once.
         rollouts: N completions.
         rows: Those to pass, `(n,)`.
-        size: Of a micro-batch.
+        size: Of a micro-batch of the longest rows.
         temperature: Of the sampling.
         share: Whether it may be done.
     """
@@ -110,8 +123,7 @@ def _sharing(rollouts: Rollouts, rows: Tensor, size: int) -> Iterator[Batch]:
         members = rows[inside]
         known = torch.full_like(rollouts.lengths, -1)
         known[members] = firsts[owners[inside]]
-        by_length = members[rollouts.lengths[members].argsort(stable=True)]
-        yield Batch(by_length.split(size), known)
+        yield Batch(tuple(micro_batches(rollouts, members, size)), known)
 
 
 @torch.no_grad()

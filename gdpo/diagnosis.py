@@ -14,7 +14,7 @@ from typing import Any
 _WINDOW = 5
 _TRUNCATED = 0.8  # share of completions
 _DEAD = 0.8  # share of groups
-_REACHED = 0.1  # of a reward's way to its target; what is left is smoothed, and so never quite 0
+_REACHED = 0.1  # of a reward's way to its target; some of the last steps' prompts may be harder
 _ALIKE = 0.95  # cosine of two rewards' gradients
 _ENTROPY_LEFT = 0.2  # of the entropy at the start
 _LENGTH_LEFT = 0.25  # of the length at the start

@@ -60,7 +60,8 @@ class TrainSettings:
     )
     micro_batch: int = option(
         16,
-        "Completions in one backward pass. Lower it when memory runs out; the result is the same.",
+        "Completions of full length in one backward pass, more of shorter ones. Lower it when memory runs out; the "
+        "result is the same.",
         minimum=1,
         maximum=4096,
     )

@@ -71,7 +71,7 @@ def test_a_reward_that_is_constant_in_most_groups_is_named_unless_it_is_at_its_t
     history = change(healthy(), 14, rewards={"a": dead, "b": healthy(1)[0]["rewards"]["b"]})
     assert [(f.check, "'a'" in f.text) for f in diagnose(history)] == [("dead", True)]
     assert diagnose(change(history, 14, deficits={"a": 0.0, "b": 0.5})) == []
-    # The deficit is smoothed, so it comes after a reward that has just become constant at its target.
+    # Nearly there on the average of the last steps is there.
     assert diagnose(change(history, 14, deficits={"a": 0.09, "b": 0.5})) == []
     assert diagnose(change(history, 14, deficits={"a": 0.2, "b": 0.5})) != []
 

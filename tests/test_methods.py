@@ -66,6 +66,20 @@ def test_the_reward_that_lags_gains_weight():
     assert direction.weights[1] > 1.5 * direction.weights[0]
 
 
+def test_progress_is_that_of_the_step_itself():
+    director = Director(combine_rewards(rewards(1.0, 1.0), dispersion_floor=0.0))  # targets 0.9
+    generator = torch.Generator().manual_seed(9)
+    gradients = torch.randn(16, 50, generator=generator, dtype=F64)
+    for level in (0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9):
+        first = level + torch.linspace(-0.1, 0.1, 16, dtype=F64).view(4, 4)
+        scores = torch.stack([first, 0.1 + 0.1 * torch.rand(4, 4, generator=generator, dtype=F64)])
+        direction = observe_and_decide(director, scores, gradients)
+    # The first reward jumped to its target in the last step: nothing of its way is left, only maintenance is.
+    assert float(direction.deficits[0]) == pytest.approx(0.0, abs=1e-9)
+    assert float(direction.preferences[0]) == pytest.approx(0.2 * 0.5)
+    assert direction.weights[1] > 4 * direction.weights[0]
+
+
 def test_a_reward_with_preference_zero_is_only_watched():
     for weighting in ("directed", "upgrad", "mgda"):
         watched = combine_rewards(rewards(1.0, 1.0, 0.0), weighting=weighting)
