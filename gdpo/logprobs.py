@@ -18,8 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .rollouts import Rollouts
 
-# Logits made at a time: 32 MiB in fp32.
-_CHUNK_ELEMENTS = 8 * 2**20
+# Logits made at a time: of so many tokens, as more take memory and save no time; but 4 MiB in fp32 are worth no
+# second chunk, and more than 32 MiB are not made.
+_CHUNK_TOKENS = 512
+_LEAST_ELEMENTS, _CHUNK_ELEMENTS = 2**20, 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ class _Head:
 
 
 def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    size = max(1, _CHUNK_ELEMENTS // head.vocabulary)
+    worth = max(_CHUNK_TOKENS, _LEAST_ELEMENTS // head.vocabulary)
+    size = max(1, min(worth, _CHUNK_ELEMENTS // head.vocabulary))
     if len(targets) <= size:
         return head(hidden, targets)
     if torch.is_grad_enabled() and not head.is_trained:
