@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._memory import forget_peak, peak_mb, reset_peak, resident_mb
-from benchmarks._results import machine, write
+from benchmarks._results import RESULTS, machine, write
 from gdpo.errors import GDPOError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -246,7 +246,9 @@ def main(arguments: list[str]) -> int:
     """Measure all cells, one at a time, and write the result."""
     parser = argparse.ArgumentParser(prog="run.py bench memory", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two cells; nothing is written")
-    parser.add_argument("--only", default="", help="cells of models whose name has this")
+    parser.add_argument(
+        "--only", default="", help="models whose name has this; other rows stay in the file"
+    )
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
@@ -265,31 +267,34 @@ def main(arguments: list[str]) -> int:
         "within_15_percent": "",
         "not_measured": missing,
     }
-    cells = [cell for cell in (QUICK if options.quick else CELLS) if options.only in cell[0]]
+    known = RESULTS / "memory.json"
+    if options.only and known.exists():
+        result = json.loads(known.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as place:
-        for cell in cells:
-            _add(result, cell, Path(place), device)
-            if cells == list(CELLS):
-                write("memory", result)
+        for cell in QUICK if options.quick else CELLS:
+            if options.only in cell[0]:
+                _add(result, cell, Path(place), device)
+                if not options.quick:
+                    write("memory", result)
     return 0
 
 
 def _add(result: dict[str, Any], cell: Cell, place: Path, device: str) -> None:
     """Measure one cell into the result; what cannot be measured is listed."""
     folder, tiny = place / cell[0], place / f"tiny {cell[0]}"
-    rows = result["rows"]
     try:
         if not folder.exists():
             shape = SHAPES[cell[0]]
             make_model(tiny, {**shape, **SMALL})
             make_model(folder, shape)
-        rows.append(row_of(folder, tiny, device, cell))
+        row = row_of(folder, tiny, device, cell)
     except (RuntimeError, OSError, GDPOError) as error:
         result["not_measured"].append(f"{', '.join(map(str, cell))}: {error}")
         logger.warning("%s", result["not_measured"][-1])
         return
-    result["within_15_percent"] = f"{sum(row['within'] for row in rows)} of {len(rows)}"
-    logger.info("%s", {name: rows[-1][name] for name in rows[-1] if name != "parts_mb"})
+    result["rows"] = rows = [r for r in result["rows"] if r["setting"] != row["setting"]] + [row]
+    result["within_15_percent"] = f"{sum(r['within'] for r in rows)} of {len(rows)}"
+    logger.info("%s", {name: row[name] for name in row if name != "parts_mb"})
 
 
 if __name__ == "__main__":
