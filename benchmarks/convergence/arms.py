@@ -183,8 +183,8 @@ ABLATIONS: dict[str, Arm] = {
 }
 # Whether ten rewards are slow or out of reach.
 PATIENT: dict[str, Arm] = {
-    f"{name}, 900 steps": replace(MAIN[name], settings=(("steps", 900),))
-    for name in ("group_dpo", "gdpo_decoupled", "gdpo")
+    f"{name}, 900 steps": replace({**MAIN, **ABLATIONS}[name], settings=(("steps", 900),))
+    for name in ("group_dpo", "gdpo_decoupled", "saturation_aware", "gdpo")
 }
 ARMS = {**MAIN, **ABLATIONS, **PATIENT}
 # On every task: the method of before, progress without the gradients' directions, and the best of the others.
