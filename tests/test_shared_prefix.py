@@ -426,3 +426,14 @@ def test_a_training_with_shared_prompts_is_the_plain_one_and_repeats_itself(
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name])
         close(tensor, plain[name], 1e-4)
+
+
+def test_the_benchmark_of_sharing_measures_both_ways():
+    from benchmarks.sharing import run, summary
+
+    comparison = run(1)
+    found = summary(comparison.rows)
+    # Both ways saw the same completions; the shared one leaves the prompts' positions out.
+    assert 0 < found["norms_ratio"] < 1
+    assert 0 < found["cosine_rms"] <= found["cosine_max"]
+    assert [len(seconds) for seconds in comparison.seconds] == [1, 1]
