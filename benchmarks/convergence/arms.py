@@ -187,9 +187,10 @@ PATIENT: dict[str, Arm] = {
     for name in ("group_dpo", "gdpo_decoupled", "saturation_aware", "gdpo")
 }
 ARMS = {**MAIN, **ABLATIONS, **PATIENT}
-# On every task: the method of before, progress without the gradients' directions, and the best of the others.
+# On every task: other forms of `gdpo`, progress without the gradients' directions, and the best of the others.
 EVERYWHERE = (
     *MAIN,
+    "gdpo, leaders projected one by one",
     "gdpo, by deficit, no dispersion floor",
     "gdpo, smoothed progress",
     "gdpo, progress by prompt",
