@@ -24,7 +24,7 @@ from .tasks import PREFERENCES, TASKS
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # Those from 1000 on were used to develop the methods and to tune the learning rate.
-MAIN_SEEDS, RARE_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(4), range(2)
+MAIN_SEEDS, RARE_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(4), range(3)
 RARE = ("group_dpo", "gdpo_decoupled", "gdpo", "gdpo, gated brevity")
 
 logger = logging.getLogger(__name__)
