@@ -1,8 +1,8 @@
 """From the Gramian of the reward gradients to the weight of each reward. `(K,)` and `(K, K)`, float64.
 
 The rule of this pack, "directed": how far each reward still has to go decides how much it counts, and the inner
-products of the gradients see to it that the step as a whole pushes none of those back that are behind. Rules of
-the literature come from torchjd.
+products of the gradients see to it that no reward pushes those back that are behind it. Rules of the literature
+come from torchjd.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAINTENANCE = 0.2
 _MAX_DEFICIT = 2.0
 # The way from start to target is taken as at least this share of the range.
 _MIN_WAY = 0.05
-# A reward lags when its deficit exceeds the mean deficit by this much: less is noise.
+# A reward lags behind another when its deficit is larger by this much: less is noise.
 _LEAD = 0.05
 # Projections may raise a weight to at most this multiple of the largest working preference.
 _MAX_RATIO = 4.0
@@ -87,21 +87,34 @@ def _project(
     return row
 
 
-def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """Weights by progress and direction: the nearest step to the working preferences' that harms no laggard.
+def yielding(gramian: Tensor, deficit: Tensor) -> Tensor:
+    """Each reward's gradient, projected so that it pushes back none that lags behind it, `(K, K)`.
 
-    d = sum_k alpha_k g_k is the projection of sum_k p_k g_k onto the dual cone of the laggards, the rewards that are
-    clearly further from their targets than the mean: g_l . d >= 0 for each of them. A leader may lose for a
-    while, a laggard may not. alpha = p + lambda with lambda >= 0 on the laggards alone (dual cone: DualProj,
-    arXiv 2406.16232, which protects all rewards alike and so keeps the last one from being found); bounded.
+    Row k holds T_k g_k = g_k + sum_l lambda_kl g_l in coordinates of all gradients: the nearest vector to g_k with
+    g_l . T_k g_k >= 0 for each l that is clearly further from its target than k is; lambda >= 0 on those alone.
+    """
+    matrix = gramian.tolist()
+    order = deficit.argsort(descending=True, stable=True).tolist()
+    rows = []
+    for k in range(len(matrix)):
+        behind = [i for i in order if deficit[i] > deficit[k] + _LEAD and matrix[i][i] > 0]
+        own = [float(i == k) for i in range(len(matrix))]
+        rows.append(_project(matrix, own, behind, [0.0] * len(matrix)))
+    return torch.tensor(rows, dtype=gramian.dtype)
+
+
+def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """Weights by progress and direction: no reward's part of the step pushes back one that lags behind it.
+
+    d = sum_k p_k T_k g_k with the working preferences p and T of `yielding`, so alpha_l = sum_k p_k T_kl, bounded.
+    What lags furthest is never projected: progress decides who yields, the gradients decide what. (DualProj, arXiv
+    2406.16232, protects all rewards alike, and so keeps the one that is found last from being found.)
     """
     preference = working_preference(preferences, deficit)
-    matrix, start = gramian.tolist(), preference.tolist()
-    order = deficit.argsort(descending=True, stable=True).tolist()
-    laggards = [k for k in order if deficit[k] > deficit.mean() + _LEAD and matrix[k][k] > 0]
-    weights = _project(matrix, start, laggards, [0.0] * len(matrix))
-    highest = _MAX_RATIO * float(preference.max())
-    return torch.tensor(weights, dtype=gramian.dtype).clamp(max=highest)
+    weights = torch.zeros_like(preference)
+    for share, row in zip(preference, yielding(gramian, deficit), strict=True):
+        weights += share * row
+    return weights.clamp(max=_MAX_RATIO * float(preference.max()))
 
 
 def by_deficit(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -144,7 +157,10 @@ def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Rule:
 
 
 WEIGHTINGS: dict[str, tuple[Rule, str]] = {
-    "directed": (directed, "by deficit; no step pushes back a reward that lags (this pack's GDPO)"),
+    "directed": (
+        directed,
+        "by deficit; no reward pushes back one that lags behind it (this pack's GDPO)",
+    ),
     "by_deficit": (by_deficit, "by deficit alone, no projection"),
     "fixed": (fixed, "the preferences, unchanged"),
     "upgrad": (

@@ -40,18 +40,18 @@ def test_without_conflict_the_weights_are_the_working_preferences():
 
 
 def test_two_conflicting_rewards_by_hand():
-    # p = (0.5 * 1 + 0.1, 0.5 * 0 + 0.1) = (0.6, 0.1). Reward 0 lags: g_0 . d = 0.6 * 1 - 0.1 * 8 = -0.2 would push it
-    # back; lambda = 0.2 / 1 makes that 0.
+    # p = (0.5 * 1 + 0.1, 0.5 * 0 + 0.1) = (0.6, 0.1). Reward 0 lags; g_0 . g_1 = -8, so g_1 yields: g_1 + 8 g_0 is
+    # orthogonal to g_0. alpha = 0.6 (1, 0) + 0.1 (8, 1).
     matrix = torch.tensor([[1.0, -8.0], [-8.0, 100.0]], dtype=F64)
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
-    torch.testing.assert_close(found, vector(0.8, 0.1))
-    assert float(matrix[0] @ found) == pytest.approx(0.0, abs=1e-9)
+    torch.testing.assert_close(found, vector(1.4, 0.1))
+    assert float(matrix[0] @ weighting.yielding(matrix, vector(1.0, 0.0))[1]) == pytest.approx(0.0)
 
 
-def test_a_conflict_that_the_step_as_a_whole_survives_changes_nothing():
-    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)  # g_0 . d = 0.6 - 0.1
+def test_a_leader_yields_even_where_the_step_as_a_whole_would_not_harm():
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)  # g_0 . (0.6 g_0 + 0.1 g_1) = 0.5
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
-    torch.testing.assert_close(found, vector(0.6, 0.1))
+    torch.testing.assert_close(found, vector(0.7, 0.1))
 
 
 def test_equal_deficits_protect_nobody():
@@ -61,31 +61,35 @@ def test_equal_deficits_protect_nobody():
 
 
 def test_three_rewards_by_hand():
-    # g_0 = (1, 0), g_1 = (0, 1), g_2 = (-9, -3); p = (1.2, 1.1, 0.2) / 3. The first two lag. Without protection
-    # d = (1.2 - 1.8, 1.1 - 0.6) / 3 = (-0.2, 0.5 / 3): only g_0 is pushed back, lambda_0 = 0.2.
+    # g_0 = (1, 0), g_1 = (0, 1), g_2 = (-9, -3); p = (1.2, 1.1, 0.2) / 3. The first two leave each other alone; all of
+    # g_2 is against them: g_2 + 9 g_0 + 3 g_1 = 0.
     gradients = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-9.0, -3.0]], dtype=F64)
     third = torch.full((3,), 1 / 3, dtype=F64)
     found = weighting.directed(gradients @ gradients.T, third, vector(1.0, 0.9, 0.0))
-    torch.testing.assert_close(found, vector(0.6, 1.1 / 3, 0.2 / 3))
+    torch.testing.assert_close(found, vector(1.2 + 9 * 0.2, 1.1 + 3 * 0.2, 0.2) / 3)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
-def test_no_laggard_is_pushed_back_and_the_step_is_the_nearest_such(count, seed, monkeypatch):
-    monkeypatch.setattr(weighting, "_MAX_RATIO", 1e9)
+def test_no_part_of_the_step_pushes_back_what_lags_behind_it_and_each_is_the_nearest_such(
+    count, seed
+):
     matrix = positive_semidefinite(random_gramian(count, seed))
     deficit = torch.rand(count, generator=torch.Generator().manual_seed(seed + 100), dtype=F64)
-    preferences = torch.full((count,), 1 / count, dtype=F64)
-    raised = weighting.directed(matrix, preferences, deficit)
-    raised = raised - weighting.working_preference(preferences, deficit)
-    gains = matrix @ (weighting.working_preference(preferences, deficit) + raised)
-    lags = deficit > deficit.mean() + weighting._LEAD
+    rows = weighting.yielding(matrix, deficit)
     scale = float(matrix.diagonal().max())
-    # The conditions of the projection: feasible, multipliers on laggards alone, complementary.
-    assert (gains[lags] > -1e-6 * scale).all()
-    assert float(raised.min()) >= 0
-    assert torch.equal(raised[~lags], torch.zeros_like(raised[~lags]))
-    assert float((raised * gains)[lags].abs().sum()) < 1e-5 * scale * (1 + float(raised.max()))
+    assert torch.equal(rows[deficit.argmax()], torch.eye(count, dtype=F64)[deficit.argmax()])
+    for k, row in enumerate(rows):
+        raised = row - torch.eye(count, dtype=F64)[k]
+        behind = deficit > deficit[k] + weighting._LEAD
+        gains = matrix @ row
+        # The conditions of the projection: feasible, multipliers on those behind alone, complementary.
+        assert (gains[behind] > -1e-6 * scale).all()
+        assert float(raised.min()) >= 0
+        assert torch.equal(raised[~behind], torch.zeros_like(raised[~behind]))
+        assert float((raised * gains)[behind].abs().sum()) < 1e-5 * scale * (
+            1 + float(raised.max())
+        )
 
 
 def test_rules_that_draw_at_random_repeat_themselves_and_leave_the_hosts_generator_alone():
@@ -105,12 +109,12 @@ def test_rules_that_draw_at_random_repeat_themselves_and_leave_the_hosts_generat
 
 def test_a_lag_within_the_noise_protects_nobody():
     matrix = torch.tensor([[1.0, -8.0], [-8.0, 100.0]], dtype=F64)
-    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.92))  # mean 0.96
-    torch.testing.assert_close(found, vector(0.6, 0.56))
+    found = weighting.directed(matrix, vector(0.5, 0.5), vector(1.0, 0.96))
+    torch.testing.assert_close(found, vector(0.6, 0.58))
 
 
 def test_protection_raises_a_weight_to_four_preferences_at_most():
-    # p = (0.25 + 0.1, 0.1); g_0 . d = 0.35 - 20 * 0.1 = -1.65 asks for 1.65 more, up to 2.
+    # p = (0.25 + 0.1, 0.1); g_1 + 20 g_0 would make the first weight 0.35 + 0.1 * 20 = 2.35.
     matrix = torch.tensor([[1.0, -20.0], [-20.0, 401.0]], dtype=F64)
     found = weighting.directed(matrix, vector(0.5, 0.5), vector(0.5, 0.0))
     torch.testing.assert_close(found, vector(4 * 0.35, 0.1))

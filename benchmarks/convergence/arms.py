@@ -109,17 +109,13 @@ class _Smoothed(director.Director):
         return self._average
 
 
-def _one_by_one(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """Each leader's gradient is projected off every laggard it conflicts with, instead of the step as a whole."""
+def _as_a_whole(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    """The step as a whole is projected, off the rewards that lag behind the mean; the parts may push them back."""
     preference, matrix = weighting.working_preference(preferences, deficit), gramian.tolist()
-    weights, zeros = torch.zeros_like(preference), [0.0] * len(matrix)
     order = deficit.argsort(descending=True, stable=True).tolist()
-    for k in range(len(matrix)):
-        behind = [i for i in order if deficit[i] > deficit[k] + 0.05 and matrix[i][i] > 0]
-        start = [float(i == k) for i in range(len(matrix))]
-        row = weighting._project(matrix, start, behind, zeros)
-        weights += preference[k] * torch.tensor(row, dtype=gramian.dtype)
-    return weights.clamp(max=4 * float(preference.max()))
+    behind = [k for k in order if deficit[k] > deficit.mean() + 0.05 and matrix[k][k] > 0]
+    weights = weighting._project(matrix, preference.tolist(), behind, [0.0] * len(matrix))
+    return torch.tensor(weights, dtype=gramian.dtype).clamp(max=4 * float(preference.max()))
 
 
 def _loud(preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -146,7 +142,7 @@ def _prompt_by_prompt(self: Any, rewards: Tensor) -> Tensor:
 
 _observe = director.Director.observe
 _PROMPTS = ((director.Director, "observe", _prompt_by_prompt),)
-_RULES = {**weighting.WEIGHTINGS, "directed": (_one_by_one, "")}
+_WHOLE = ((weighting, "WEIGHTINGS", {**weighting.WEIGHTINGS, "directed": (_as_a_whole, "")}),)
 _SHRINK = (
     (trainer, "combine_advantages", _shrinking),
     (director.Director, "_weights", _working_weights),
@@ -166,9 +162,9 @@ ABLATIONS: dict[str, Arm] = {
     "gdpo, no dispersion floor": Arm(floor=0.0),
     "gdpo, raw Gramian": Arm(patches=((director.geometry, "debiased", _raw),)),
     "gdpo, group z-score": Arm(patches=((director, "reward_advantages", _group_scores),)),
-    "gdpo, leaders projected one by one": Arm(patches=((weighting, "WEIGHTINGS", _RULES),)),
+    "gdpo, step projected as a whole": Arm(patches=_WHOLE),
     "gdpo, shrinking steps": Arm(patches=_SHRINK, floor=0.0),
-    "gdpo, smoothed progress": Arm(patches=((trainer, "Director", _Smoothed),)),
+    "gdpo, step as a whole, smoothed": Arm(patches=(*_WHOLE, (trainer, "Director", _Smoothed))),
     "gdpo, progress by prompt": Arm(weighting="fixed", floor=0.0, patches=_PROMPTS),
     "gdpo, maintenance by preference": Arm(patches=_LOUD),
     "gdpo, gated brevity": Arm(gate=True),
@@ -190,9 +186,9 @@ ARMS = {**MAIN, **ABLATIONS, **PATIENT}
 # On every task: other forms of `gdpo`, progress without the gradients' directions, and the best of the others.
 EVERYWHERE = (
     *MAIN,
-    "gdpo, leaders projected one by one",
     "gdpo, by deficit, no dispersion floor",
-    "gdpo, smoothed progress",
+    "gdpo, step projected as a whole",
+    "gdpo, step as a whole, smoothed",
     "gdpo, progress by prompt",
     "saturation_aware",
 )
