@@ -170,8 +170,10 @@ def test_chunks_do_not_change_scores_or_gradients(tiny_policy, monkeypatch, trai
             scores.entropy.detach(),
             *torch.autograd.grad(weighted, weights),
         ))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    # The head's gradient is a sum over all tokens, in another order: rounding of its largest entries.
+    bounds = (1e-6, 1e-6, 1e-6, 5e-6)[: len(results[0])]
+    for one, other, bound in zip(*results, bounds, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=bound)
 
 
 def test_a_seed_gives_the_same_completions_and_another_seed_others(tiny_policy):
