@@ -282,6 +282,8 @@ def main(arguments: list[str]) -> int:
 def _add(result: dict[str, Any], cell: Cell, place: Path, device: str) -> None:
     """Measure one cell into the result; what cannot be measured is listed."""
     folder, tiny = place / cell[0], place / f"tiny {cell[0]}"
+    label = f"{', '.join(map(str, cell))}: "
+    result["not_measured"] = [m for m in result["not_measured"] if not m.startswith(label)]
     try:
         if not folder.exists():
             shape = SHAPES[cell[0]]
@@ -289,7 +291,7 @@ def _add(result: dict[str, Any], cell: Cell, place: Path, device: str) -> None:
             make_model(folder, shape)
         row = row_of(folder, tiny, device, cell)
     except (RuntimeError, OSError, GDPOError) as error:
-        result["not_measured"].append(f"{', '.join(map(str, cell))}: {error}")
+        result["not_measured"].append(f"{label}{error}")
         logger.warning("%s", result["not_measured"][-1])
         return
     result["rows"] = rows = [r for r in result["rows"] if r["setting"] != row["setting"]] + [row]
