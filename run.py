@@ -40,6 +40,10 @@ MINIMUM = (3, 10)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 SHOWN_LOG_LINES = 15
+# How long a thread without work spins before it sleeps, for GNU's OpenMP (turns) and for Intel's and LLVM's
+# (ms). For ever, and it starves all else on a small machine; not at all, and it wakes up too late for the
+# matrix products of a small model, which take a tenth of a millisecond: half the speed.
+WAITING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 
 EPILOG = f"""\
 The first start downloads PyTorch and other packages and compiles llama.cpp, once; later starts are
@@ -176,8 +180,8 @@ def benchmarks() -> list[str]:
 
 def execute(command: list[str]) -> int:
     """Run the command in this process's place, so that exit code and signals are its own."""
-    # A busy-waiting OpenMP slows small machines down by a factor when anything else runs on them.
-    environment = {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1", **os.environ}
+    waiting = {} if "OMP_WAIT_POLICY" in os.environ else WAITING
+    environment = {**waiting, "PYTHONUTF8": "1", **os.environ}
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name == "posix":

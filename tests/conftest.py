@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# Before torch and llama.cpp start their threads: spinning threads starve each other on small machines.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before torch and llama.cpp start their threads: those that spin for ever starve each other on small machines.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -75,16 +75,18 @@ def test_a_cancelled_worker_is_killed(tmp_path):
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_workers_wait_passively_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+def test_idle_threads_of_a_worker_spin_for_a_moment_unless_the_user_says_otherwise(
+    tmp_path, monkeypatch
+):
     body = (
-        "import json\nnames = ['OMP_WAIT_POLICY', 'GGML_NO_BACKTRACE']\n"
-        "open(response, 'w').write(json.dumps({n: os.environ[n] for n in names}) + '\\n')"
+        "import json\nnames = ['GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'GGML_NO_BACKTRACE']\n"
+        "open(response, 'w').write(json.dumps([os.environ.get(n) for n in names]) + '\\n')"
     )
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    (line,) = run_worker(script(tmp_path, body), {})
-    assert line == {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert run_worker(script(tmp_path, body), {}) == [["20000", None, "1"]]
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert run_worker(script(tmp_path, body), {})[0]["OMP_WAIT_POLICY"] == "active"
+    assert run_worker(script(tmp_path, body), {}) == [[None, "active", "1"]]
 
 
 @needs_llama

@@ -128,6 +128,23 @@ def test_benchmarks_are_listed_and_started_by_name(run, monkeypatch, tmp_path, c
     assert os.environ["PYTHONPATH"] == os.pathsep.join([str(ROOT), "elsewhere"])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere the command is a child")
+def test_idle_threads_spin_for_a_moment_unless_the_user_says_otherwise(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        run.os, "execve", lambda _path, _command, environment: seen.append(environment)
+    )
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    run.execute(["python"])
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    run.execute(["python"])
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    run.execute(["python"])
+    assert [environment.get("GOMP_SPINCOUNT") for environment in seen] == ["20000", "7", None]
+
+
 # --- the environment -----------------------------------------------------------------------------------
 
 
