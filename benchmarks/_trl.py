@@ -1,8 +1,8 @@
 """One short training by TRL's GRPOTrainer or by ours, on the same model, prompts, rewards and settings.
 
-    python -m benchmarks._trl {trl,gdpo_decoupled,gdpo} STEPS DEVICE
+    python -m benchmarks._trl times {trl,gdpo_decoupled,gdpo} STEPS DEVICE
 
-Prints one line of JSON. TRL is needed by this program only: pip install "trl>=1.16,<2".
+Prints one line of JSON: times, and the peak of memory on the heap that any training has. TRL is needed by this program only: pip install "trl>=1.16,<2".
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _summary(
 def main(arguments: list[str]) -> None:
     """Train what the arguments say."""
     logging.disable(logging.WARNING)
-    who, steps, device = arguments[0], int(arguments[1]), arguments[2]
+    who, steps, device = arguments[1], int(arguments[2]), arguments[3]
     if not measurable(device):
         raise SystemExit("peak memory of a CPU process can be measured on Linux only")
     found = theirs(steps, device) if who == "trl" else ours(who, steps, device)

@@ -113,7 +113,7 @@ def side_by_side(device: str, steps: int) -> dict[str, Any]:
     found = {}
     for arm in TRL_ARMS:
         try:
-            found[arm] = child("_trl", arm, steps, device)
+            found[arm] = child("_trl", "times", arm, steps, device)
         except ChildError as error:
             return {"not_measured": f"{arm}: {error}"}
         curves = found[arm]["rewards"]

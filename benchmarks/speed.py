@@ -75,7 +75,7 @@ def step(device: str, quick: bool) -> Found:
     for _ in range(1 if quick else TRL_ROUNDS):
         for arm, found in runs.items():
             try:
-                found.append(child("_trl", arm, STEPS, device))
+                found.append(child("_trl", "times", arm, STEPS, device))
             except ChildError as error:
                 return [], {f"step: {arm}": str(error)}
     return [_shown(step_row(arm, runs[arm], runs["trl"])) for arm in list(runs)[1:]], {}

@@ -18,6 +18,7 @@ from gdpo.rollouts import decoders as decoders_module, fallback, merging, sample
 from gdpo.rollouts.blocks import BlockDecoder
 from gdpo.rollouts.grouping import Grouping, regroup
 from gdpo.rollouts.layout import OtherShapeError, read_layout
+from gdpo.rollouts.own_cache import OwnCache
 from gdpo.rollouts.passes import CacheDecoder
 
 
@@ -296,11 +297,9 @@ def test_results_can_take_part_in_a_training(tiny_policy):
 
 
 def test_a_cache_of_one_bucket_and_of_several_are_the_same(tiny_policy, monkeypatch):
-    from gdpo.rollouts import blocks
-
     base, found = tiny_policy.base, []
     for bucket in (1, 7, 128):
-        monkeypatch.setattr(blocks, "_BUCKET", bucket)
+        monkeypatch.setattr(OwnCache, "_BUCKET", bucket)
         found.append(sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=20, seed=0))
     assert torch.equal(found[0].completion_ids, found[2].completion_ids)
     assert torch.equal(found[1].completion_ids, found[2].completion_ids)

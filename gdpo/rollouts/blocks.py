@@ -10,12 +10,10 @@ from torch import Tensor
 
 from .grouping import Grouping, regroup
 from .layout import Block, Layout
+from .own_cache import FixedCache, OwnCache, Sight
 from .passes import Prefix
+from .recording import Recorder
 from .rotary import Rotary, choose_rotary
-
-# Room for new tokens is made in steps of this, or of this share of what there is. A larger gap between the
-# rows of the cache breaks the stream in which processors read ahead: attention then takes twice the time.
-_BUCKET, _BUCKET_SHARE = 8, 0.125
 
 
 class BlockDecoder:
@@ -32,14 +30,13 @@ class BlockDecoder:
         group_size: int,
         longest: int,
         poll: Callable[[], None],
+        recorder: Recorder | None = None,
     ) -> None:
-        self._layout, self._poll = layout, poll
+        self._layout, self._poll, self._recorder = layout, poll, recorder
         self._rotaries = {
             b.kind: choose_rotary(layout, b.kind, b.scale, longest) for b in layout.blocks
         }
         self._prompt = prefix.mask.shape[1]
-        self._longest = longest - self._prompt
-        self._used = self._capacity = 0
         self._grouping = Grouping(len(prefix.mask), group_size)
         self._positions = prefix.mask.sum(1).repeat_interleave(group_size)
         self._bias = _bias(prefix, layout.kv_heads)
@@ -48,9 +45,10 @@ class BlockDecoder:
             tuple(part.flatten(0, 1) for part in _ordered(prefix.stored(index), order))
             for index in range(len(layout.blocks))
         ]  # keys and values, (B * KV, P, D) each
-        keys = self._prompts[0][0]
         shape = (2, len(prefix.mask), layout.kv_heads, group_size, 0, layout.head_dim)
-        self._own = [keys.new_empty(shape) for _ in layout.blocks]
+        cache = FixedCache if recorder else OwnCache
+        keys = self._prompts[0][0]
+        self._own = cache(keys, shape, len(layout.blocks), longest - self._prompt)
         self.logits = prefix.logits.repeat_interleave(group_size, 0)
 
     def keep(self, rows: Tensor) -> None:
@@ -59,7 +57,9 @@ class BlockDecoder:
         self._grouping, slots = regroup(before, rows)
         groups = slots[:: self._grouping.size] // before.size
         self._positions = self._positions[slots]
-        self._own = [_select(own, slots, self._grouping) for own in self._own]
+        self._own.keep(slots, self._grouping)
+        if self._recorder:
+            self._recorder.forget()
         if groups.tolist() != list(range(before.count)):
             kept = [
                 tuple(part.unflatten(0, (before.count, -1))[groups].flatten(0, 1) for part in pair)
@@ -72,15 +72,19 @@ class BlockDecoder:
 
     def advance(self, tokens: Tensor) -> None:
         """Append one token to each live row."""
-        self.logits = self._step(tokens)
-        self._used += 1
-        self._positions = self._positions + 1
+        if self._own.make_room() and self._recorder:
+            self._recorder.forget()
+        run = self._recorder.run if self._recorder else lambda step, given: step(given)
+        self.logits = run(self._step, tokens)
+        self._own.move_on()
+        self._positions += 1
 
     def agrees(self, model: Any, prefix: Prefix) -> bool:
         """Whether the model itself computes the same logits for one more token of each prompt.
 
         The token is forgotten here, but stays in the prefix's cache.
         """
+        self._own.make_room()
         tokens = self.logits.argmax(-1)
         group_size = len(tokens) // len(prefix.mask)
         found = self._step(tokens)[::group_size].float()
@@ -92,16 +96,17 @@ class BlockDecoder:
 
     def _step(self, tokens: Tensor) -> Tensor:
         layout, grouping = self._layout, self._grouping
-        if self._used == self._capacity:
-            self._grow()
         x = layout.embed(grouping.spread(tokens))
         if layout.embed_scale != 1.0:
             x = x * torch.tensor(layout.embed_scale, dtype=x.dtype)
         positions = self._positions.view(grouping.count, grouping.size)
         turns = {kind: rotary.at(positions) for kind, rotary in self._rotaries.items()}
+        windows = {block.window for block in layout.blocks}
+        sights = {w: self._own.sight(w, self._prompt, self._bias) for w in windows}
         for index, block in enumerate(layout.blocks):
             self._poll()
-            attended = self._attend(block, index, block.before_attention(x), turns[block.kind])
+            seen = turns[block.kind], sights[block.window]
+            attended = self._attend(block, index, block.before_attention(x), *seen)
             x = torch.add(x, attended, alpha=layout.residual_scale)
             x = torch.add(x, _feed_forward(block, x), alpha=layout.residual_scale)
         logits = layout.head(layout.norm(grouping.gather(x)))
@@ -111,27 +116,23 @@ class BlockDecoder:
             logits = torch.tanh(logits / layout.logit_cap) * layout.logit_cap
         return logits
 
-    def _attend(self, block: Block, index: int, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    def _attend(
+        self, block: Block, index: int, x: Tensor, turn: tuple[Tensor, Tensor], sight: Sight
+    ) -> Tensor:
         layout, count, size = self._layout, self._grouping.count, self._grouping.size
         heads, groups, dim = layout.heads, layout.kv_heads, layout.head_dim
         qkv = block.qkv(x).view(count, size, heads + 2 * groups, dim)
         if block.heads_norm is not None:
             qk = qkv[:, :, : heads + groups]
             qk.copy_(block.heads_norm(qk))
-        own, end = self._own[index], self._used + 1
         rotary: Rotary = self._rotaries[block.kind]
-        queries = rotary.turn(qkv, turn, own[..., self._used, :])  # (B, KV, G, H / KV, D)
-        begin = max(0, self._prompt + end - block.window) if block.window else 0
-        keys, values = own.flatten(1, 3)[:, :, max(0, begin - self._prompt) : end].unbind(0)
-        prompt_keys, prompt_values = self._prompts[index]
+        queries = rotary.turn(qkv, turn, self._own.place(index))  # (B, KV, G, H / KV, D)
+        keys, values = self._own.stored(index).flatten(1, 3)[:, :, sight.own].unbind(0)
+        prompt_keys, prompt_values = (part[:, sight.prompt] for part in self._prompts[index])
         joint = queries.view(count * groups, -1, dim)
         single = queries.view(count * groups * size, -1, dim)
-        bias = self._bias
-        if begin:
-            prompt_keys, prompt_values = prompt_keys[:, begin:], prompt_values[:, begin:]
-            bias = None if bias is None else bias[..., begin:]
-        shared = _scores(joint, prompt_keys, block.cap, bias)
-        scores = _scores(single, keys, block.cap)
+        shared = _scores(joint, prompt_keys, block.cap, sight.prompt_bias)
+        scores = _scores(single, keys, block.cap, sight.own_bias)
         width = shared.shape[-1]
         scores = torch.cat([shared.view(*scores.shape[:2], width), scores], -1)
         weights = scores.softmax(-1, dtype=torch.float32).to(queries.dtype)
@@ -140,15 +141,6 @@ class BlockDecoder:
         mixed = mixed.view(count, groups, size, -1).transpose(1, 2).reshape(-1, heads * dim)
         attended = block.out(mixed)
         return attended if block.after_attention is None else block.after_attention(attended)
-
-    def _grow(self) -> None:
-        """Make room for some more tokens, or for the last ones."""
-        more = max(_BUCKET, int(self._used * _BUCKET_SHARE))
-        self._capacity = min(self._used + more, self._longest)
-        for index, own in enumerate(self._own):
-            wider = own.new_empty(*own.shape[:4], self._capacity, own.shape[5])
-            wider[..., : self._used, :] = own
-            self._own[index] = wider
 
 
 def _scores(queries: Tensor, keys: Tensor, cap: float | None, bias: Tensor | None = None) -> Tensor:
@@ -169,12 +161,6 @@ def _ordered(pair: tuple[Tensor, Tensor], order: Tensor | None) -> tuple[Tensor,
     """Keys and values, the keys with their numbers in the order of the queries'."""
     keys, values = pair
     return (keys if order is None else keys[..., order]), values
-
-
-def _select(own: Tensor, slots: Tensor, grouping: Grouping) -> Tensor:
-    """The cache `(2, B, KV, G, T, D)` of these slots, in other groups."""
-    rows = own.transpose(2, 3).flatten(1, 2)[:, slots]
-    return rows.unflatten(1, (grouping.count, grouping.size)).transpose(2, 3).contiguous()
 
 
 def _bias(prefix: Prefix, kv_heads: int) -> Tensor | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from .blocks import BlockDecoder
 from .layout import Layout, OtherShapeError, read_layout
 from .passes import CacheDecoder, Decoder, Prefix, full_cache, innermost
+from .recording import Recorder, recordable
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def choose_decoder(
         signature = _signature(inner, layout)
         if verdicts.get(signature, True):
             prefix = Prefix(model, prompt_ids, prompt_mask, full_cache())
-            decoder = BlockDecoder(layout, prefix, group_size, longest, poll)
+            recorder = Recorder(inner) if recordable(inner) else None
+            decoder = BlockDecoder(layout, prefix, group_size, longest, poll, recorder)
             if signature not in verdicts:
                 verdicts[signature] = decoder.agrees(model, prefix)
             if verdicts[signature]:
