@@ -48,7 +48,7 @@ def bytes_per_logit(rows: Rows) -> dict[str, dict[str, float]]:
 
 
 def step_row(
-    method: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
+    method: str, size: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Medians of our runs and TRL's, and of the ratios round by round."""
     pairs = list(zip(ours, theirs, strict=True))
@@ -63,6 +63,7 @@ def step_row(
     return {
         "model": "starter",
         "method": method,
+        "size": size,
         "time_ratio_to_trl": ratio("step_seconds"),
         "memory_ratio_to_trl": ratio("memory_mb"),
         "step_seconds": round(seconds, 3),
@@ -117,8 +118,9 @@ def _place(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def step_table(rows: Rows) -> str:
-    """One line for each of our methods."""
+    """One line for each size and each of our methods."""
     head = (
+        "completions x longest, in the update",
         "method",
         "time, share of TRL's",
         "memory, share of TRL's",
@@ -128,6 +130,7 @@ def step_table(rows: Rows) -> str:
     )
     lines = [
         [
+            row["size"],
             row["method"],
             f"{row['time_ratio_to_trl']:.2f}",
             f"{row['memory_ratio_to_trl']:.2f}",

@@ -1,8 +1,9 @@
 """One short training by TRL's GRPOTrainer or by ours, on the same model, prompts, rewards and settings.
 
-    python -m benchmarks._trl times {trl,gdpo_decoupled,gdpo} STEPS DEVICE
+    python -m benchmarks._trl times {trl,gdpo_decoupled,gdpo} STEPS DEVICE [SIZE]
 
-Prints one line of JSON: times, and the peak of memory on the heap that any training has. TRL is needed by this program only: pip install "trl>=1.16,<2".
+Prints one line of JSON: times, and the peak of memory on the heap that any training has. TRL is needed
+by this program only: pip install "trl>=1.16,<2".
 """
 
 from __future__ import annotations
@@ -33,16 +34,27 @@ from gdpo.settings import TrainSettings
 from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
 from gdpo.trainer import train
 
+# Completions and their longest, and how many pass the update together.
+SIZES = {
+    "32 x 64 by 16": {
+        "prompts_per_step": 4,
+        "group_size": 8,
+        "max_new_tokens": 64,
+        "micro_batch": 16,
+    },
+    "64 x 48 at once": {
+        "prompts_per_step": 8,
+        "group_size": 8,
+        "max_new_tokens": 48,
+        "micro_batch": 64,
+    },
+}
 SETTINGS = {
-    "prompts_per_step": 4,
-    "group_size": 8,
-    "max_new_tokens": 64,
     "learning_rate": 7e-4,
     "lora_rank": 16,
     "lora_alpha": 32,
     "warmup_steps": 5,
     "max_grad_norm": 1.0,
-    "micro_batch": 16,
 }
 SEED = 0
 # The first step of each warms up.
@@ -58,11 +70,11 @@ def rewards() -> list[Reward]:
     ]
 
 
-def ours(method: str, steps: int, device: str) -> dict[str, Any]:
+def ours(method: str, steps: int, device: str, size: dict[str, int]) -> dict[str, Any]:
     """A training by this pack."""
     prompts = load_prompts(TRAIN_PROMPTS)
     settings = TrainSettings(
-        steps=steps, eval_every=steps, checkpoint_every=steps, rng_seed=SEED, **SETTINGS
+        steps=steps, eval_every=steps, checkpoint_every=steps, rng_seed=SEED, **SETTINGS, **size
     )
     ends, curves, parts, lengths = [], {}, [], []
 
@@ -90,7 +102,7 @@ def ours(method: str, steps: int, device: str) -> dict[str, Any]:
     }
 
 
-def theirs(steps: int, device: str) -> dict[str, Any]:
+def theirs(steps: int, device: str, size: dict[str, int]) -> dict[str, Any]:
     """A training by TRL's GRPOTrainer with `normalize_then_sum`, which is published GDPO."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -104,7 +116,7 @@ def theirs(steps: int, device: str) -> dict[str, Any]:
             self.ends.append(time.perf_counter())
 
     prompts, clock = load_prompts(TRAIN_PROMPTS), Clock()
-    count, group = SETTINGS["prompts_per_step"], SETTINGS["group_size"]
+    count, longest = size["prompts_per_step"], size["max_new_tokens"]
     baseline = resident_mb(device)
     reset_peak(device)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
@@ -119,8 +131,8 @@ def theirs(steps: int, device: str) -> dict[str, Any]:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32),
             processing_class=tokenizer,
-            reward_funcs=[_wrapped(reward, drawn) for reward in rewards()],
-            args=GRPOConfig(folder, **_their_settings(steps, count * group, device)),
+            reward_funcs=[_wrapped(reward, drawn, longest) for reward in rewards()],
+            args=GRPOConfig(folder, **_their_settings(steps, size, device)),
             train_dataset=Dataset.from_list(rows),
             peft_config=peft.LoraConfig(
                 r=SETTINGS["lora_rank"],
@@ -141,14 +153,15 @@ def theirs(steps: int, device: str) -> dict[str, Any]:
     return {**_summary(clock.ends, curves, lengths, peak), "same_prompt_tokens": same}
 
 
-def _their_settings(steps: int, completions: int, device: str) -> dict[str, Any]:
+def _their_settings(steps: int, size: dict[str, int], device: str) -> dict[str, Any]:
     """Ours in TRL's words; what is not named here has the same value there by default."""
+    completions = size["prompts_per_step"] * size["group_size"]
     return {
         "max_steps": steps,
-        "per_device_train_batch_size": SETTINGS["micro_batch"],
-        "gradient_accumulation_steps": completions // SETTINGS["micro_batch"],
-        "num_generations": SETTINGS["group_size"],
-        "max_completion_length": SETTINGS["max_new_tokens"],
+        "per_device_train_batch_size": size["micro_batch"],
+        "gradient_accumulation_steps": completions // size["micro_batch"],
+        "num_generations": size["group_size"],
+        "max_completion_length": size["max_new_tokens"],
         "multi_objective_aggregation": "normalize_then_sum",
         "loss_type": "dapo",
         "beta": 0.0,
@@ -170,13 +183,12 @@ def _their_settings(steps: int, completions: int, device: str) -> dict[str, Any]
     }
 
 
-def _wrapped(reward: Reward, prompts: list[Prompt]) -> Callable[..., list[float]]:
+def _wrapped(reward: Reward, prompts: list[Prompt], limit: int) -> Callable[..., list[float]]:
     """A reward as TRL calls it: with texts and the columns of their rows."""
 
     def score(
         completions: list[str], completion_ids: list[list[int]], row: list[int], **_: Any
     ) -> list[float]:
-        limit = SETTINGS["max_new_tokens"]
         found = [
             Completion(text.strip(), len(ids), len(ids) >= limit)
             for text, ids in zip(completions, completion_ids, strict=True)
@@ -205,7 +217,8 @@ def main(arguments: list[str]) -> None:
     who, steps, device = arguments[1], int(arguments[2]), arguments[3]
     if not measurable(device):
         raise SystemExit("peak memory of a CPU process can be measured on Linux only")
-    found = theirs(steps, device) if who == "trl" else ours(who, steps, device)
+    size = SIZES[arguments[4]] if len(arguments) > 4 else next(iter(SIZES.values()))
+    found = theirs(steps, device, size) if who == "trl" else ours(who, steps, device, size)
     print(json.dumps(found))  # noqa: T201
 
 

@@ -34,6 +34,7 @@ from benchmarks._speed_report import exponents, page, step_row
 from benchmarks.cost import ChildError, child
 
 STEPS, TRL_ROUNDS = 6, 3
+SIZES = ("32 x 64 by 16", "64 x 48 at once")  # of `_trl`, which is imported where TRL may be only
 GROWTH_ROUNDS, DEMO_STEPS = 5, 20
 LENGTHS, VOCABULARIES = (64, 256, 512), (2048, 32768, 131072)
 NO_CARD = "no CUDA card on this machine; the program has run on a CPU with a small model only"
@@ -67,18 +68,23 @@ def rollout(_device: str, quick: bool) -> Found:
 
 
 def step(device: str, quick: bool) -> Found:
-    """One row for each of our methods: time and memory of a step as shares of TRL's; and what failed."""
+    """A row for each size and each of our methods: time and memory of a step as shares of TRL's; and what failed."""
     for name in ("trl", "datasets"):
         if importlib.util.find_spec(name) is None:
             return [], {"step": f'{name} is not installed: pip install "trl>=1.16,<2"'}
-    runs: dict[str, list[dict[str, Any]]] = {"trl": [], "gdpo_decoupled": [], "gdpo": []}
-    for _ in range(1 if quick else TRL_ROUNDS):
-        for arm, found in runs.items():
-            try:
-                found.append(child("_trl", "times", arm, STEPS, device))
-            except ChildError as error:
-                return [], {f"step: {arm}": str(error)}
-    return [_shown(step_row(arm, runs[arm], runs["trl"])) for arm in list(runs)[1:]], {}
+    rows, missing = [], {}
+    for size in SIZES[:1] if quick else SIZES:
+        runs: dict[str, list[dict[str, Any]]] = {"trl": [], "gdpo_decoupled": [], "gdpo": []}
+        try:
+            for _ in range(1 if quick else TRL_ROUNDS):
+                for arm, found in runs.items():
+                    found.append(child("_trl", "times", arm, STEPS, device, size))
+        except ChildError as error:
+            missing[f"step: {size}"] = str(error)
+            continue
+        theirs = runs.pop("trl")
+        rows += [_shown(step_row(arm, size, ours, theirs)) for arm, ours in runs.items()]
+    return rows, missing
 
 
 def memory(device: str, quick: bool) -> Found:

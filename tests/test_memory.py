@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import make_model
 from loaded_pack import submodule
+from test_rollouts import WRITTEN_OUT, random_model
 
 from benchmarks import memory as benchmark
 from gdpo.errors import PolicyError, TrainingError
@@ -24,6 +25,7 @@ from gdpo.methods import combine_rewards
 from gdpo.policy import trainable
 from gdpo.prompts import Prompt
 from gdpo.rewards import SCORERS, Reward
+from gdpo.rollouts.layout import OtherShapeError, read_layout
 from gdpo.settings import TrainSettings
 from gdpo.trainer import train
 
@@ -83,8 +85,27 @@ def test_quantised_weights_are_those_of_bitsandbytes(tiny_folder):
 
 
 def test_cache_is_two_vectors_for_each_token_head_and_layer(tiny_folder):
-    # 2 layers x (K, V) x 2 heads x 16 numbers x 4 bytes, 8 completions of 20 + 12 tokens; one layer is there twice.
-    assert told(tiny_folder).parts["cache"] == 3 * 2 * 2 * 16 * 4 * 8 * 32
+    # (K, V) x 2 heads x 16 numbers x 4 bytes a token and layer: of 2 prompts of 20 tokens in 2 layers, and of 8
+    # completions of 12 tokens, of which one layer is there twice while it grows.
+    token = 2 * 2 * 16 * 4
+    assert told(tiny_folder).parts["cache"] == token * (2 * 2 * 20 + 3 * 8 * 12)
+
+
+def test_a_model_of_another_shape_has_its_prompts_in_the_cache_for_each_completion(
+    tiny_folder, monkeypatch
+):
+    def refuse(model):
+        raise OtherShapeError("other")
+
+    monkeypatch.setattr("gdpo.memory.passes.read_layout", refuse)
+    assert told(tiny_folder).parts["cache"] == 2 * 2 * 16 * 4 * 3 * 8 * (20 + 12)
+
+
+def test_the_shape_of_a_model_is_told_without_its_weights():
+    for name in WRITTEN_OUT:
+        read_layout(random_model(name).to("meta"))
+    with pytest.raises(OtherShapeError):
+        read_layout(random_model("mixtral").to("meta"))
 
 
 def test_sampling_in_fp32_packs_copies_of_all_linear_weights_the_head_last(tiny_folder):

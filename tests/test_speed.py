@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import _cards, _growth, _logits, _sampling, speed
+from benchmarks import _cards, _growth, _logits, _sampling, _trl, speed
 from benchmarks._cost_child import _random_rollouts
 from benchmarks._speed_report import bytes_per_logit, exponents, page, step_row
 from benchmarks._updates import make_optimizer
@@ -75,9 +75,13 @@ def test_a_step_is_compared_round_by_round():
         return [{"step_seconds": s, "memory_mb": m, "update_seconds": s / 2} for s, m in pairs]
 
     # Ratios 0.5, 0.5 and 0.1: the middle one counts, though the median seconds are 2 and 6.
-    row = step_row("gdpo", runs([1, 2, 2], [10, 10, 10]), runs([2, 4, 20], [20, 20, 20]))
+    row = step_row("gdpo", "4 x 8", runs([1, 2, 2], [10, 10, 10]), runs([2, 4, 20], [20, 20, 20]))
     assert (row["time_ratio_to_trl"], row["memory_ratio_to_trl"]) == (0.5, 0.5)
     assert (row["step_seconds"], row["trl_step_seconds"], row["share_of_update"]) == (2, 4, 0.5)
+
+
+def test_the_sizes_of_a_step_are_those_that_the_trainings_know():
+    assert tuple(_trl.SIZES) == speed.SIZES
 
 
 def test_a_step_that_reads_ten_gigabytes_in_twice_the_time_reaches_half_of_the_bandwidth():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..rollouts import Rollouts
+from ..rollouts.layout import OtherShapeError, read_layout
 from ..settings import TrainSettings
 from ..update import differentiate, plan_update
 from .trace import tracing
@@ -71,13 +72,30 @@ def trace_prefill(
         layers = output.past_key_values.layers
         held = sum(size_of(layer.keys) + size_of(layer.values) for layer in layers)
         prefill = sum(trace.peak.values()) - held
-    length = prompt_tokens + settings.max_new_tokens
     rows = prompts * settings.group_size
-    sizes = [_full_size(layer, rows, length) for layer in layers]
-    return sum(sizes) + max(sizes), prefill  # a layer that grows is there twice
+    if _shares_prompts(model):  # the prompts' tokens are there once for a group
+        own = [_size(layer, rows, settings.max_new_tokens) for layer in layers]
+        held += max(own)
+    else:
+        length = prompt_tokens + settings.max_new_tokens
+        own = [_size(layer, rows, _seen(layer, length)) for layer in layers]
+        held = max(own)
+    return sum(own) + held, prefill  # a layer that grows is there twice
 
 
-def _full_size(layer: Any, rows: int, length: int) -> int:
-    window = getattr(layer, "sliding_window", None) or length
+def _shares_prompts(model: Any) -> bool:
+    try:
+        read_layout(model)
+    except OtherShapeError:
+        return False
+    return True
+
+
+def _size(layer: Any, rows: int, tokens: int) -> int:
     token = size_of(layer.keys[:1, :, :1]) + size_of(layer.values[:1, :, :1])
-    return rows * min(length, window) * token
+    return rows * tokens * token
+
+
+def _seen(layer: Any, length: int) -> int:
+    """What is kept of so many tokens."""
+    return min(length, getattr(layer, "sliding_window", None) or length)

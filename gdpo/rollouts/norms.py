@@ -50,6 +50,8 @@ def read_norm(module: Any) -> Norm:
     weight = getattr(module, "weight", None)
     if eps is None or weight is None:
         raise OtherShapeError("norm")
+    if weight.is_meta:  # nothing to try
+        return Norm(weight, eps)
     probe = torch.linspace(-1, 2, len(weight), device=weight.device, dtype=weight.dtype)[None]
     wanted = module(probe)
     for gain in (weight, 1.0 + weight):
