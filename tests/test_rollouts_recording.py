@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -159,13 +160,48 @@ def test_a_cancelled_recording_is_no_refusal(tokenizer, tapes, monkeypatch):
     assert model not in recording._refused
 
 
-def test_on_a_cpu_nothing_is_recorded():
+def test_nothing_is_raised_in_a_recording_but_after_it(tokenizer, tapes, monkeypatch):
+    seen = []
+
+    def record(step, tokens):
+        seen.append("recording")
+        step(tokens)
+        seen.append("recorded")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    def poll():
+        seen.append("poll")
+
+    model = random_model("qwen2")
+    monkeypatch.setattr(decoders, "Recorder", partial(recording.Recorder, record=record))
+    sample(model, tokenizer, PROMPTS, **OPTIONS, poll=poll)
+    begin = seen.index("recording")
+    assert seen[begin : begin + 3] == ["recording", "recorded", "poll"]
+    assert seen.count("recording") == 1  # not again in this batch
+    assert model not in recording._refused  # there may be room another time
+
+
+def test_on_a_cpu_nothing_is_recorded(monkeypatch):
+    monkeypatch.setenv("GDPO_CUDA_GRAPHS", "1")
     assert not recording.recordable(random_model("llama"))
+
+
+def test_recording_is_off_unless_asked_for(monkeypatch):
+    model = SimpleNamespace(device=torch.device("cuda"), modules=list)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "native")
+    monkeypatch.delenv("GDPO_CUDA_GRAPHS", raising=False)
+    assert not recording.recordable(model)
+    monkeypatch.setenv("GDPO_CUDA_GRAPHS", "1")
+    monkeypatch.setattr(recording, "_refused", [])
+    assert recording.recordable(model) == (not torch.version.hip)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "cudaMallocAsync")
+    assert not recording.recordable(model)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 @pytest.mark.parametrize("name", WRITTEN_OUT)
 def test_a_cuda_graph_gives_the_completions_of_plain_steps(name, tokenizer, monkeypatch):
+    monkeypatch.setenv("GDPO_CUDA_GRAPHS", "1")
     model = adapted(random_model(name)).cuda()
     found = sample(model, tokenizer, PROMPTS, **OPTIONS)
     assert passes.innermost(model) not in recording._refused

@@ -29,6 +29,7 @@ from .fallback import generate
 from .merging import merged
 from .passes import Decoder, has_cache
 from .picking import Limits, draw_uniforms
+from .recording import unless_recording
 
 __all__ = ["Rollouts", "sample"]
 
@@ -110,6 +111,7 @@ def sample(
         prompt_ids.repeat_interleave(group_size, 0),
         prompt_mask.repeat_interleave(group_size, 0),
     )
+    poll = unless_recording(poll)
     with _explained(len(uniforms), max_new_tokens), merged(model), polled(model, poll):
         if has_cache(model):
             longest = prompt_ids.shape[1] + max_new_tokens

@@ -168,5 +168,5 @@ def _bias(prefix: Prefix, kv_heads: int) -> Tensor | None:
     if prefix.mask.all():
         return None
     padding = prefix.mask == 0
-    bias = torch.zeros(padding.shape, dtype=prefix.logits.dtype, device=padding.device)
+    bias = torch.zeros(padding.shape, dtype=prefix.stored(0)[0].dtype, device=padding.device)
     return bias.masked_fill(padding, -torch.inf).repeat_interleave(kv_heads, 0)[:, None]

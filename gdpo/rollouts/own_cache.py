@@ -126,4 +126,5 @@ class FixedCache(OwnCache):
 
     def stored(self, layer: int) -> Tensor:
         """As above; what was placed goes in first."""
-        return self._layers[layer].index_copy_(4, self._now, self._placed.unsqueeze(4))
+        placed, self._placed = self._placed, None  # a recording's memory is not to be held here
+        return self._layers[layer].index_copy_(4, self._now, placed.unsqueeze(4))
