@@ -50,6 +50,24 @@ def diagnose(history: Sequence[Record]) -> list[Finding]:
     return [*found, *_not_transferring(history)]
 
 
+def telling_cosines(record: Record) -> Any:
+    """The cosines of a record, None between rewards of which one is at its target; None where that leaves nothing.
+
+    What is left of such a reward's gradient is noise. Freed of what each sample contributes to itself, products of
+    noise make an indefinite matrix, and the nearest Gramian has about one direction: cosines of -1 and 1.
+    """
+    rows, deficits = record.get("cosines"), record.get("deficits")
+    if not isinstance(rows, list) or not isinstance(deficits, dict) or len(rows) != len(deficits):
+        return rows
+    settled = [isinstance(d, (int, float)) and d <= _REACHED for d in deficits.values()]
+    if settled.count(False) < 2 <= len(rows):
+        return None
+    return [
+        [None if i != j and (settled[i] or settled[j]) else cell for j, cell in enumerate(row)]
+        for i, row in enumerate(rows)
+    ]
+
+
 def _mean(records: Sequence[Record], *path: str) -> float | None:
     """Mean of a nested value over records; None where it is undefined."""
     values = []
@@ -93,9 +111,10 @@ def _dead_rewards(steps: Sequence[Record]) -> Iterator[Finding]:
 def _alike(steps: Sequence[Record]) -> Iterator[Finding]:
     last = steps[-_WINDOW:]
     names = list(last[-1]["rewards"])
+    maps = [rows for rows in map(telling_cosines, last) if rows]
     for i, one in enumerate(names):
         for j, other in enumerate(names[:i]):
-            cosine = statistics.fmean(record["cosines"][i][j] or 0.0 for record in last)
+            cosine = statistics.fmean(rows[i][j] or 0.0 for rows in maps) if maps else 0.0
             if cosine >= _ALIKE:
                 yield Finding(
                     "alike",

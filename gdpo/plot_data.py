@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .diagnosis import telling_cosines
+
 Records = Sequence[Mapping[str, Any]]
 
 # Colours that people with any common colour blindness can tell apart: Okabe and Ito's, without the
@@ -59,7 +61,7 @@ class PlottedRun:
 
     def cosines(self, count: int) -> np.ndarray | None:
         """Mean cosine matrix (K, K) over the last quarter of the steps that have one."""
-        found = [_matrix(record.get("cosines"), count) for record in self.records]
+        found = [_matrix(telling_cosines(record), count) for record in self.records]
         found = [matrix for matrix in found if matrix is not None]
         if not found:
             return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..gdpo.diagnosis import diagnose
+from ..gdpo.diagnosis import diagnose, telling_cosines
 from ..gdpo.history import COMPLETIONS_FILE, HISTORY_FILE, read_history, read_lines
 
 STEP_EVENT = "gdpo.step"
@@ -61,7 +61,8 @@ def shorten_history(history: Sequence[Record]) -> list[Record]:
 
 def shorten_record(record: Record) -> Record:
     """What is drawn of a record, with as many digits as can be seen."""
-    return {key: _rounded(record[key]) for key in _KEYS if key in record}
+    shown = {**record, "cosines": telling_cosines(record)}
+    return {key: _rounded(shown[key]) for key in _KEYS if key in record}
 
 
 def shorten_sample(sample: Record) -> Record:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from gdpo.diagnosis import diagnose
+from gdpo.diagnosis import diagnose, telling_cosines
 
 
 def healthy(steps: int = 20) -> list[dict]:
@@ -74,6 +74,22 @@ def test_a_reward_that_is_constant_in_most_groups_is_named_unless_it_is_at_its_t
     # Nearly there on the average of the last steps is there.
     assert diagnose(change(history, 14, deficits={"a": 0.09, "b": 0.5})) == []
     assert diagnose(change(history, 14, deficits={"a": 0.2, "b": 0.5})) != []
+
+
+def test_rewards_at_their_targets_are_not_said_to_pull_the_same_way():
+    alike = change(healthy(), 14, cosines=[[1.0, 0.98], [0.98, 1.0]])
+    assert [f.check for f in diagnose(alike)] == ["alike"]
+    assert diagnose(change(alike, 14, deficits={"a": 0.05, "b": 0.5})) == []
+
+
+def test_a_map_leaves_out_rewards_that_are_at_their_targets():
+    rows = [[1.0, 0.1, 0.2], [0.1, 1.0, 0.3], [0.2, 0.3, 1.0]]
+    record = {"cosines": rows, "deficits": {"a": 0.5, "b": 0.05, "c": None}}
+    assert telling_cosines(record) == [[1.0, None, 0.2], [None, 1.0, None], [0.2, None, 1.0]]
+    assert telling_cosines({**record, "deficits": {"a": 0.5, "b": 0.05, "c": -0.1}}) is None
+    assert telling_cosines({"cosines": rows}) == rows
+    assert telling_cosines({"cosines": rows, "deficits": {"a": 0.0}}) == rows
+    assert telling_cosines({"cosines": [[1.0]], "deficits": {"a": 0.0}}) == [[1.0]]
 
 
 def test_a_reward_that_only_rises_in_training_is_named():
