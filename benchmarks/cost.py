@@ -47,7 +47,6 @@ class ChildError(RuntimeError):
 def child(module: str, *arguments: object) -> dict[str, Any]:
     """Run a measurement in a process of its own and read what it prints."""
     environment = {
-        "GOMP_SPINCOUNT": "20000",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         **os.environ,

@@ -60,7 +60,7 @@ class PlottedRun:
         return tuple(known[[0, -1]] if len(known) > 1 else known)
 
     def cosines(self, count: int) -> np.ndarray | None:
-        """Mean cosine matrix (K, K) over the last quarter of the steps that have one."""
+        """Mean cosine matrix (K, K) over the last quarter of the steps that have a telling one."""
         found = [_matrix(telling_cosines(record), count) for record in self.records]
         found = [matrix for matrix in found if matrix is not None]
         if not found:
