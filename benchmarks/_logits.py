@@ -44,7 +44,8 @@ def score_all(model: Any, rollouts: Rollouts, rows: Tensor, temperature: float) 
     ids = torch.cat([rollouts.prompt_ids[rows], rollouts.completion_ids[rows]], 1)
     targets = rollouts.completion_ids[rows]
     kept = targets.shape[1] + 1
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[:, :-1].float()
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[:, :-1]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     total = logits.logsumexp(-1)
     chosen = logits.gather(-1, targets[..., None]).squeeze(-1)
     with torch.no_grad():  # a row at a time: nothing of the logits' size is made again

@@ -33,9 +33,11 @@ class RewardGradients:
 
     Attributes:
         parameters: The LoRA matrices, in the model's order.
-        combined: For each of them (1/N) sum_i c_i s_i, of its shape, fp32.
-        sketches: For each of them the K gradients, signed and summed over the rank, `(K, long side)`, fp32.
+        combined: For each of them (1/N) sum_i c_i s_i, of its shape.
+        sketches: For each of them the K gradients, signed and summed over the rank, `(K, long side)`.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
+
+    All sums are kept in float32, or in float64 where the matrices are of it.
 
     Where prompts are shared (`prefix.py`), sketches and norms leave out what passes through the shared rows.
     """
@@ -50,18 +52,19 @@ class RewardGradients:
             seed: Of the sketches' signs: another one each step averages their error out.
         """
         self._modules = _lora_linears(model)
-        device = self._modules[0].weight.device
+        weight = self._modules[0].weight
+        kind = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
         rows = torch.cat([combination[None], advantages]) / len(combination)
-        self._coefficients = rows.to(device, torch.float32)  # (1 + K, N)
+        self._coefficients = rows.to(**kind)  # (1 + K, N)
         # Of the completions that pass; None where the rows that pass are no completions.
         self._rows: Tensor | None = torch.empty(0, dtype=torch.long)
         self.parameters = [module.weight for module in self._modules]
-        self.combined = [torch.zeros(w.shape, device=w.device) for w in self.parameters]
+        self.combined = [torch.zeros(w.shape, **kind) for w in self.parameters]
         self.sketches = [
-            torch.zeros(len(advantages), max(w.shape), device=w.device) for w in self.parameters
+            torch.zeros(len(advantages), max(w.shape), **kind) for w in self.parameters
         ]
-        self.squared_norms = torch.zeros(len(combination), device=device)
-        self._signs = _signs(max(w.numel() for w in self.parameters), seed).to(device)
+        self.squared_norms = torch.zeros(len(combination), **kind)
+        self._signs = _signs(max(w.numel() for w in self.parameters), seed).to(**kind)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -96,7 +99,7 @@ class RewardGradients:
     def _reporting(self, module: Any, buffer: Tensor, sketch: Tensor) -> Any:
         def report(inputs: Tensor, gradients: Tensor) -> None:
             if self._rows is None:
-                flat = gradients.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
+                flat = gradients.flatten(0, -2).to(buffer).T @ inputs.flatten(0, -2).to(buffer)
                 buffer.add_(flat, alpha=1 / len(self.squared_norms))
                 return
             if inputs.dim() < 3 or len(inputs) != len(self._rows):
@@ -107,9 +110,9 @@ class RewardGradients:
                 )
             inputs, gradients = inputs.flatten(1, -2), gradients.flatten(1, -2)
             # (n, out, T) @ (n, T, in): the gradient of each completion
-            each = gradients.float().transpose(1, 2) @ inputs.float()
+            each = gradients.to(buffer).transpose(1, 2) @ inputs.to(buffer)
             self.squared_norms.index_add_(0, self._rows, each.flatten(1).square().sum(1))
-            chosen = self._coefficients[:, self._rows].to(each)  # (1 + K, n)
+            chosen = self._coefficients[:, self._rows]  # (1 + K, n)
             together = torch.tensordot(chosen, each, dims=1)
             buffer.add_(together[0])
             sketch.add_(self.sketch(together[1:]))

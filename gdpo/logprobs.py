@@ -68,7 +68,7 @@ def read_out(
     """Scores `(n, T)` of the tokens `targets` from the states that predict them, `(n, T, d)`; 0 where masked."""
     head = _Head(inner, temperature or 1.0)
     logprobs, entropy = _in_chunks(head, hidden[mask], targets[mask])
-    empty = torch.zeros(mask.shape, device=mask.device)
+    empty = logprobs.new_zeros(mask.shape)
     return TokenScores(empty.masked_scatter(mask, logprobs), empty.masked_scatter(mask, entropy))
 
 
@@ -109,7 +109,9 @@ class _Head:
         self.is_trained = any(p.requires_grad for p in self._project.parameters())
 
     def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self._project(hidden).float() * self._scale
+        logits = self._project(hidden)
+        # Half precision is too coarse for a sum over the vocabulary; float64 stays what it is.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * self._scale
         if self._cap is not None:
             logits = self._cap * torch.tanh(logits / self._cap)
         logprobs = (logits / self._temperature).log_softmax(-1)
