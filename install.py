@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-CONVERTER = Path(__file__).resolve().parent / "gdpo" / "export" / "converter.py"
+PACK = Path(__file__).resolve().parent
 
 
 def main() -> int:
     """Fetch the converter; always succeeds, for what is missing was said on the terminal."""
-    subprocess.run([sys.executable, str(CONVERTER), "--fetch"], check=False)
+    subprocess.run(
+        [sys.executable, "-m", "gdpo.export.converter", "--fetch"], cwd=PACK, check=False
+    )
     return 0
 
 

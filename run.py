@@ -6,7 +6,7 @@
     python run.py bench NAME           run one of the benchmarks
 
 Only the standard library is used here: nothing else is there at the first start. What runs inside the
-environment is `nodes/headless.py`. No Python is touched that this program did not make; with --here the
+environment is `nodes/headless/program.py`. No Python is touched that this program did not make; with --here the
 Python that you started is used as it is, and what it lacks is named.
 """
 
@@ -34,7 +34,8 @@ RECORD = (
 LOG = VENV / "setup.log"
 REQUIREMENTS = ROOT / "requirements.txt"
 CONSTRAINTS = ROOT / "constraints.txt"
-CONVERTER = ROOT / "gdpo" / "export" / "converter.py"
+RUNTIME = ROOT / "gdpo" / "llamacpp" / "runtime.py"
+FETCH = ("-m", "gdpo.export.converter", "--fetch")
 BENCHMARKS = ROOT / "benchmarks"
 MINIMUM = (3, 10)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -150,7 +151,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
     """What to run in the environment, without the Python itself."""
-    headless = str(ROOT / "nodes" / "headless.py")
+    headless = str(ROOT / "nodes" / "headless" / "program.py")
     if options.command == "demo":
         return [headless, "demo", "--output", options.output]
     if options.command == "workflow":
@@ -294,7 +295,7 @@ def ensure_venv() -> dict[str, str]:
 
 def compile_llama(python: Path, pip: list[str]) -> None:
     """Install llama-cpp-python, compiled lean; without it the rest still works, so only say what is lost."""
-    lean = runpy.run_path(str(CONVERTER))["lean_cmake_args"]()
+    lean = runpy.run_path(str(RUNTIME))["lean_cmake_args"]()
     arguments = " ".join(filter(None, [lean, os.environ.get("CMAKE_ARGS", "")]))
     say("compiling llama.cpp, about 2-5 minutes, once")
     try:
@@ -316,9 +317,9 @@ def compile_llama(python: Path, pip: list[str]) -> None:
 def fetch_converter(python: Path) -> None:
     """Fetch llama.cpp's converter; without it only the export does not work, and says so itself."""
     try:
-        run_stage("fetching llama.cpp's converter", [str(python), str(CONVERTER), "--fetch"])
+        run_stage("fetching llama.cpp's converter", [str(python), *FETCH])
     except SetupError:
-        say(f"Export will need it; with a network run: {python} {CONVERTER} --fetch")
+        say(f"Export will need it; with a network run: {python} {ROOT / 'install.py'}")
 
 
 def find_compiler() -> str:
@@ -350,7 +351,12 @@ def run_stage(
     shown = sys.stderr.isatty()
     with LOG.open("wb") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
         )
         try:
             while process.poll() is None:

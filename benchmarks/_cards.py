@@ -89,8 +89,8 @@ def bandwidth(device: str) -> float:
 
 def decoding(folder: Path, device: str, precision: str) -> dict[str, float]:
     """Tokens per second of our sampling with an adapter on, and the share of the bandwidth limit."""
-    from gdpo.loading import load_policy
-    from gdpo.policy import trainable
+    from gdpo.policies.loading import load_policy
+    from gdpo.policies.policy import trainable
 
     policy, speed = load_policy(folder, precision=precision, device=device), bandwidth(device)
     tokenizer = policy.base.tokenizer
@@ -161,12 +161,12 @@ def training_peak(folder: Path, device: str, precision: str) -> float:
     """Peak of loading the model and of two steps with three rewards, in MB."""
     from benchmarks._memory import peak_mb, reset_peak
     from benchmarks._trl import rewards
-    from gdpo.loading import load_policy
-    from gdpo.methods import combine_rewards
+    from gdpo.objective.methods import combine_rewards
+    from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts
     from gdpo.settings import TrainSettings
     from gdpo.starter import TRAIN_PROMPTS
-    from gdpo.trainer import train
+    from gdpo.training.trainer import train
 
     settings = TrainSettings(
         steps=2,

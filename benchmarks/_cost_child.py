@@ -24,14 +24,14 @@ import transformers.models.qwen2.modeling_qwen2  # noqa: F401 - likewise
 
 from benchmarks._memory import peak_mb, reset_peak, resident_mb
 from benchmarks._updates import UPDATES, Batch, make_batch, make_optimizer
-from gdpo.loading import load_policy
-from gdpo.logprobs import score_tokens
-from gdpo.policy import trainable
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import trainable
 from gdpo.prompts import load_prompts
 from gdpo.rewards import Completion
 from gdpo.rollouts import Rollouts, sample
 from gdpo.settings import TrainSettings
 from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
+from gdpo.update.logprobs import score_tokens
 
 PROMPTS, GROUP, NEW_TOKENS, MICRO_BATCH, RANK = 4, 8, 48, 16, 16
 NAIVE = ("retained", "rerun")

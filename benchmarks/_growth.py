@@ -22,15 +22,15 @@ from typing import Any
 from benchmarks._cost_child import seconds_of, starter
 from benchmarks._trl import rewards
 from benchmarks._updates import make_batch, make_optimizer
-from gdpo.loading import load_policy
-from gdpo.methods import combine_rewards
+from gdpo.objective.methods import combine_rewards
+from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import load_prompts
 from gdpo.rewards import SCORERS, Reward, score_rewards
 from gdpo.rollouts import sample
 from gdpo.settings import TrainSettings
 from gdpo.starter import HELDOUT_PROMPTS, MODEL_DIR, TRAIN_PROMPTS
-from gdpo.trainer import train
+from gdpo.training.trainer import train
 
 PROMPTS, MICRO_BATCH = 4, 16
 KINDS = ("Conciseness", "Politeness", "Repetition")

@@ -24,13 +24,13 @@ from torch import Tensor
 from benchmarks._cost_child import _random_rollouts
 from benchmarks._memory import measurable, peak_mb, reset_peak, resident_mb
 from benchmarks._updates import Batch, make_batch, make_optimizer, one_pass
-from gdpo import update
-from gdpo.logprobs import TokenScores, score_tokens
 from gdpo.memory import free_memory
-from gdpo.policy import fresh_config, wrap
+from gdpo.policies.adapter import fresh_config, wrap
 from gdpo.rollouts import Rollouts
 from gdpo.settings import TrainSettings
 from gdpo.starter import MODEL_DIR
+from gdpo.update import passes as update
+from gdpo.update.logprobs import TokenScores, score_tokens
 
 ROWS, PROMPT, REWARDS, RANK = 4, 16, 3, 16
 WARM_UP_TOKENS = 8

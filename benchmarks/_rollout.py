@@ -42,8 +42,9 @@ def measure(
     """Rows `{"engine", "model", "batch", "new_tokens", "tokens_per_s", "ratio_to_generate"}`, and what failed."""
     import torch
 
-    from gdpo.loading import load_policy
-    from gdpo.policy import Policy, read_adapter, trainable
+    from gdpo.policies.adapter import read_adapter
+    from gdpo.policies.loading import load_policy
+    from gdpo.policies.policy import Policy, trainable
     from gdpo.starter import MODEL_DIR
 
     if cpu_time:
@@ -76,7 +77,7 @@ class Job:
     def __init__(
         self, model: Any, tokenizer: Any, batch: int, new_tokens: int, threads: int, gguf: Any
     ) -> None:
-        from gdpo.policy import encode_prompt
+        from gdpo.policies.chat import encode_prompt
         from gdpo.prompts import load_prompts
         from gdpo.starter import TRAIN_PROMPTS
 
@@ -170,7 +171,7 @@ class Llama:
         """Sample once."""
         import torch
 
-        from gdpo.rollouts.picking import pick
+        from gdpo.rollouts.choose_token import pick
 
         lib, job = self._lib, self._job
         memory = lib.llama_get_memory(self._context)
@@ -255,7 +256,7 @@ def _attempt(missing: dict[str, str], name: str, step: Callable[[], Any]) -> Any
 
 
 def _export(policy: Any, folder: Path) -> Path:
-    from gdpo.export import export_gguf
+    from gdpo.export.pipeline import export_gguf
 
     return export_gguf(policy, folder, "starter", types=("F32",))[0].path
 

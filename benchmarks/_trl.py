@@ -23,16 +23,16 @@ import torch
 import transformers.models.llama.modeling_llama  # noqa: F401 - so that the baseline of the memory has it
 
 from benchmarks._memory import measurable, peak_mb, reset_peak, resident_mb
-from gdpo.loading import load_policy
-from gdpo.methods import combine_rewards
-from gdpo.policy import encode_prompt, render_prompt
+from gdpo.objective.methods import combine_rewards
+from gdpo.policies.chat import encode_prompt, render_prompt
+from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import Prompt, load_prompts
 from gdpo.rewards import AnswerMatch, Completion, Conciseness, Politeness, Reward, score_rewards
-from gdpo.schedule import draw
 from gdpo.settings import TrainSettings
 from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
-from gdpo.trainer import train
+from gdpo.training.schedule import draw
+from gdpo.training.trainer import train
 
 # Completions and their longest, and how many pass the update together.
 SIZES = {

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdpo import advantages, batches
-from gdpo.director import Director
-from gdpo.logprobs import score_tokens
-from gdpo.methods import Objective
+from gdpo.objective import advantages
+from gdpo.objective.director import Director
+from gdpo.objective.methods import Objective
 from gdpo.rewards import Conciseness, Reward
 from gdpo.rollouts import Rollouts
 from gdpo.settings import TrainSettings
-from gdpo.update import differentiate
+from gdpo.update import micro_batches as batches
+from gdpo.update.logprobs import score_tokens
+from gdpo.update.passes import differentiate
 
 # The director decides with the plain preferences for its first steps; measured is what follows.
 _DIRECTOR_WARMUP = 4

@@ -116,7 +116,7 @@ def make_model(folder: Path, shape: dict[str, Any]) -> None:
 
 def measure(folder: Path, tiny: Path, device: str, cell: Cell) -> dict[str, float]:
     """Peaks of two steps' phases in this process, in MB, the baseline of the loaded libraries with them."""
-    from gdpo.loading import load_policy
+    from gdpo.policies.loading import load_policy
 
     _train(load_policy(tiny, precision=cell[1], device=device), (*cell[:2], 2, 2, 4, 4, cell[6]))
     gc.collect()
@@ -130,10 +130,10 @@ def measure(folder: Path, tiny: Path, device: str, cell: Cell) -> dict[str, floa
 
 def _train(policy: Any, cell: Cell, device: str | None = None) -> dict[str, float]:
     """Train; the peak of each phase, if a device is named to measure it on."""
-    from gdpo.methods import combine_rewards
+    from gdpo.objective.methods import combine_rewards
     from gdpo.progress import Progress
     from gdpo.rewards import SCORERS, Reward
-    from gdpo.trainer import train
+    from gdpo.training.trainer import train
 
     peaks, names = {}, ["start"]
 
@@ -178,7 +178,7 @@ def foretell(folder: Path, device: str, cell: Cell) -> Any:
     from transformers import AutoTokenizer
 
     from gdpo.memory import estimate, read_config
-    from gdpo.policy import encode_prompt
+    from gdpo.policies.chat import encode_prompt
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     longest = max(len(encode_prompt(tokenizer, prompt)) for prompt in _prompts())

@@ -5,7 +5,7 @@
 One training of the bundled model on its own prompts, three rewards. At each step the gradients are taken twice on the
 same completions: with prompts shared, as the trainer does, where sketches and norms leave out the prompts'
 positions, and with every completion passing whole. Each way has a director of its own; their maps and weights are
-compared. The step itself is the same both ways (`tests/test_shared_prefix.py`). The result goes to
+compared. The step itself is the same both ways (`tests/test_shared_shared_prompts.py`). The result goes to
 benchmarks/results/sharing.json.
 """
 
@@ -24,13 +24,13 @@ from unittest.mock import patch
 import torch
 
 from benchmarks._results import machine, write
-from gdpo import trainer
-from gdpo.batches import plan
-from gdpo.director import Direction, Director
-from gdpo.methods import Objective, combine_rewards
+from gdpo.objective.director import Direction, Director
+from gdpo.objective.methods import Objective, combine_rewards
 from gdpo.rewards import SCORERS, Reward
 from gdpo.settings import TrainSettings
-from gdpo.update import Differentiated, differentiate
+from gdpo.training import trainer
+from gdpo.update.micro_batches import plan
+from gdpo.update.passes import Differentiated, differentiate
 
 KINDS = ("Conciseness", "Politeness", "Repetition")
 STEPS = 40
@@ -118,7 +118,7 @@ class Comparison:
 
 def run(steps: int) -> Comparison:
     """Train the bundled model, measuring both ways."""
-    from gdpo.loading import load_policy
+    from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts
     from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .errors import TrainingError
 from .optimizers import OPTIMIZERS
-from .rewards.options import check_options, option
+from .options import check_options, option
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The nodes: thin wrappers around the library, one node in one file.
 
-`inputs` declares inputs, `validation` and `values` check them, `guard` stands around every node's function,
-`host` and `memory` alone touch ComfyUI, `workflow` and `headless` run saved workflows without it.
+`checks` declares and checks their inputs, `comfy` alone touches ComfyUI, `headless` runs saved workflows without it.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError
-from ..gdpo.export import GGUF
-from ..gdpo.inference import generate
+from ..gdpo.export.pipeline import GGUF
+from ..gdpo.llamacpp.generate import generate
 from ..gdpo.prompts import make_prompt
-from . import host
-from .guard import guarded
-from .inputs import real, socket, text, whole
+from .checks.guard import guarded
+from .checks.inputs import real, socket, text, whole
+from .comfy import host
 
 
 class GDPOChat:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..gdpo.methods import MAX_REWARDS, METHODS, WEIGHTINGS, Objective, combine_rewards
+from ..gdpo.objective.methods import MAX_REWARDS, METHODS, WEIGHTINGS, Objective, combine_rewards
 from ..gdpo.rewards import Reward
-from .guard import guarded
-from .inputs import choice, real, socket
+from .checks.guard import guarded
+from .checks.inputs import choice, real, socket
 
 
 class GDPOCombineRewards:

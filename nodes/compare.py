@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from ..gdpo.comparison import compare
-from ..gdpo.export import GGUF
-from ..gdpo.methods import Objective
-from ..gdpo.policy import Policy
+from ..gdpo.evaluation.comparison import compare
+from ..gdpo.export.pipeline import GGUF
+from ..gdpo.objective.methods import Objective
+from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
-from . import host
-from .guard import guarded
-from .inputs import real, socket, whole
+from .checks.guard import guarded
+from .checks.inputs import real, socket, whole
+from .comfy import host
 
 SHOWN_ANSWERS = 3
 

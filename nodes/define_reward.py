@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..gdpo.rewards import SCORERS, Reward, describe
-from .guard import guarded
-from .inputs import real, socket, text, widget
+from .checks.guard import guarded
+from .checks.inputs import real, socket, text, widget
 
 PREFIX = "GDPODefineReward"
 

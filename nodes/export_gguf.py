@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ..gdpo.export import EXPORT_TYPES, GGUF, export_gguf
-from ..gdpo.methods import Objective
-from ..gdpo.policy import Policy
+from ..gdpo.export.formats import EXPORT_TYPES
+from ..gdpo.export.pipeline import GGUF, export_gguf
+from ..gdpo.objective.methods import Objective
+from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
-from . import host
-from .guard import guarded
-from .inputs import choice, socket, text
-from .paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
+from .checks.guard import guarded
+from .checks.inputs import choice, socket, text
+from .checks.paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
+from .comfy import host
 
 NONE = "none"
 _UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run

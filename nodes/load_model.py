@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError, shorten
-from ..gdpo.loading import PRECISIONS, load_policy
-from ..gdpo.policy import Policy
+from ..gdpo.policies.loading import PRECISIONS, load_policy
+from ..gdpo.policies.policy import Policy
 from ..gdpo.starter import MODEL_DIR
-from . import host
-from .guard import guarded
-from .inputs import choice, text
-from .memory_notice import before_loading
-from .paths import list_models
+from .checks.guard import guarded
+from .checks.inputs import choice, text
+from .checks.memory_notice import before_loading
+from .checks.paths import list_models
+from .comfy import host
 
 STARTER = "starter (bundled)"
 _MAX_HUB_ID = 96  # the hub's own limit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..gdpo.prompts import Prompt, load_prompts
 from ..gdpo.starter import HELDOUT_PROMPTS, TRAIN_PROMPTS
-from .guard import guarded
-from .inputs import choice, text, whole
-from .paths import list_prompt_files
+from .checks.guard import guarded
+from .checks.inputs import choice, text, whole
+from .checks.paths import list_prompt_files
 
 # The names are part of saved workflows: never rename one. The starter model was made for the first two.
 BUNDLED = {

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError, shorten
-from ..gdpo.history import HISTORY_FILE, read_history
-from ..gdpo.plotting import plot_convergence
-from ..gdpo.trainer import TrainResult
-from . import host
-from .guard import guarded
-from .inputs import socket, text
-from .live import describe_run
-from .paths import check_tree, name_verdict, resolve_output
+from ..gdpo.plotting.figure import plot_convergence
+from ..gdpo.runs.history import HISTORY_FILE, read_history
+from ..gdpo.training.trainer import TrainResult
+from .checks.guard import guarded
+from .checks.inputs import socket, text
+from .checks.paths import check_tree, name_verdict, resolve_output
+from .comfy import host
+from .comfy.live import describe_run
 
 logger = logging.getLogger(__name__)
 

@@ -6,19 +6,19 @@ import logging
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError
-from ..gdpo.methods import Objective
-from ..gdpo.policy import Policy
+from ..gdpo.objective.methods import Objective
+from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
-from ..gdpo.runs import RUN_FILE, choose_folder, identify
+from ..gdpo.runs.folder import RUN_FILE, choose_folder, identify
 from ..gdpo.settings import TrainSettings
-from ..gdpo.trainer import train
-from . import host
-from .guard import guarded
-from .inputs import choice, socket, text, widget
-from .live import describe_run
-from .memory_notice import before_training
-from .paths import check_tree, name_verdict, resolve_output
+from ..gdpo.training.trainer import train
+from .checks.guard import guarded
+from .checks.inputs import choice, socket, text, widget
+from .checks.memory_notice import before_training
+from .checks.paths import check_tree, name_verdict, resolve_output
+from .comfy import host
+from .comfy.live import describe_run
 
 logger = logging.getLogger(__name__)
 

@@ -83,6 +83,6 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def tiny_policy(tiny_folder):
     """The tiny Llama, freshly loaded in fp32 on the CPU."""
-    from gdpo.loading import load_policy
+    from gdpo.policies.loading import load_policy
 
     return load_policy(tiny_folder, device="cpu")

@@ -14,10 +14,12 @@ import pytest
 import torch
 from conftest import make_model
 
-from gdpo.export import GGUF, export_gguf
-from gdpo.export.converter import ConverterError, find_converter, runtime_version
-from gdpo.loading import load_policy
-from gdpo.policy import Policy, read_adapter, trainable
+from gdpo.export.converter import ConverterError, find_converter
+from gdpo.export.pipeline import GGUF, export_gguf
+from gdpo.llamacpp.runtime import runtime_version
+from gdpo.policies.adapter import read_adapter
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import Policy, trainable
 from gdpo.prompts import make_prompt
 from gdpo.rewards import Conciseness, Repetition, Reward
 

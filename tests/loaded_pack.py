@@ -17,7 +17,7 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-headless = load_file(ROOT / "nodes" / "headless.py")
+headless = load_file(ROOT / "nodes" / "headless" / "program.py")
 PACK = headless.load_pack(ROOT)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gdpo import advantages
+from gdpo.objective import advantages
 
 NAN = math.nan
 
@@ -208,9 +208,9 @@ def test_group_dpo_is_minus_the_gradient_of_the_pair_loss():
 
 
 def test_an_unscored_reward_counts_as_its_groups_mean_in_sums():
-    from gdpo.methods import combine_advantages, combine_rewards
+    from gdpo.objective.methods import combine_advantages, combine_rewards
     from gdpo.rewards import SCORERS
-    from gdpo.rewards.base import Reward
+    from gdpo.rewards.reward import Reward
 
     # r_1 = (1, 3, -), r_2 = (0, 0, 0): centred sums (-1, 1, 0); std of (-1, 1, 0) is 1
     rewards = torch.tensor([[[1.0, 3.0, NAN]], [[0.0, 0.0, 0.0]]], dtype=torch.float64)

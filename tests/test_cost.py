@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import _updates, cost
 from benchmarks._updates import UPDATES, make_batch, make_optimizer
-from gdpo.policy import trainable
+from gdpo.policies.policy import trainable
 from gdpo.prompts import make_prompt
 from gdpo.rollouts import sample
 from gdpo.settings import TrainSettings

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from gdpo.diagnosis import diagnose, telling_cosines
+from gdpo.runs.diagnosis import diagnose, telling_cosines
 
 
 def healthy(steps: int = 20) -> list[dict]:

@@ -29,15 +29,17 @@ from gguf_models import (
 )
 
 from gdpo.errors import ExportError
-from gdpo.export import EXPORT_TYPES, converter, export_gguf
+from gdpo.export import converter
 from gdpo.export.checks import plan_export, row_lengths
 from gdpo.export.convert_worker import pre_tokenizer_type
-from gdpo.export.formats import DIRECT_TYPES
+from gdpo.export.formats import DIRECT_TYPES, EXPORT_TYPES
 from gdpo.export.material import gather, reference_logits
 from gdpo.export.merge import full_precision, save_merged
+from gdpo.export.pipeline import export_gguf
 from gdpo.export.verify import Comparison, compare_file, divergence, judge, tensor_types
-from gdpo.loading import load_policy
-from gdpo.policy import Adapter, Policy, attached
+from gdpo.policies.adapter import Adapter
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import Policy, attached
 from gdpo.progress import Progress
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gdpo.gradients import RewardGradients
-from gdpo.logprobs import checkpointing, score_tokens
-from gdpo.policy import trainable
+from gdpo.policies.policy import trainable
 from gdpo.prompts import Prompt
 from gdpo.rollouts import sample
+from gdpo.update.logprobs import checkpointing, score_tokens
+from gdpo.update.reward_gradients import RewardGradients
 
 K = 5
 
@@ -114,11 +114,11 @@ def test_the_sketches_inner_products_are_unbiased_and_close(training):
 
 def test_weights_from_the_sketches_are_those_from_the_exact_gradients():
     """On the bundled model, with LoRA of rank 16: cosines within 0.05, weights within 0.02 of their sum."""
-    from gdpo.gramian import cosines, positive_semidefinite
-    from gdpo.loading import load_policy
+    from gdpo.objective.gramian import cosines, positive_semidefinite
+    from gdpo.objective.weighting import WEIGHTINGS, weigh
+    from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts
     from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
-    from gdpo.weighting import WEIGHTINGS, weigh
 
     policy = load_policy(MODEL_DIR, precision="fp32", device="cpu")
     with trainable(policy, rank=16, alpha=32, seed=0) as model:

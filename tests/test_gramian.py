@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gdpo import gramian
+from gdpo.objective import gramian
 
 F64 = torch.float64
 

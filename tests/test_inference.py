@@ -6,10 +6,10 @@ import pytest
 from gguf_models import LLAMA3_RULE, PROMPTS, change_json, copied, exported, needs_llama, with_split
 
 from gdpo.errors import InferenceError
-from gdpo.export import export_gguf
-from gdpo.inference import generate
-from gdpo.loading import load_policy
-from gdpo.policy import attached
+from gdpo.export.pipeline import export_gguf
+from gdpo.llamacpp.generate import generate
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import attached
 from gdpo.progress import Progress
 from gdpo.prompts import make_prompt
 from gdpo.rollouts import sample
@@ -123,6 +123,6 @@ def test_no_prompts_need_no_model(tmp_path):
 
 
 def test_without_llama_cpp_python_the_remedy_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("gdpo.inference.runtime_version", lambda: None)
+    monkeypatch.setattr("gdpo.llamacpp.generate.runtime_version", lambda: None)
     with pytest.raises(InferenceError, match=r"needs llama-cpp-python: run `.*pip install"):
         generate(tmp_path / "x.gguf", PROMPTS, max_new_tokens=1, temperature=0.0, seed=0)

@@ -13,7 +13,7 @@ MARGIN = 0.1
 
 
 def test_all_rewards_of_the_quick_start_rise_on_held_out_prompts(tmp_path):
-    graph = json.loads((Path(__file__).parent / "data/workflows/quick_start.json").read_text())
+    graph = json.loads((Path(__file__).parents[1] / "workflows/quick_start.json").read_text())
     wanted = {"GDPOTrain": {"steps": STEPS, "eval_every": STEPS}}
     needed = {
         "GDPOLoadModel",
@@ -27,12 +27,12 @@ def test_all_rewards_of_the_quick_start_rise_on_held_out_prompts(tmp_path):
         for key, node in graph.items()
         if node["class_type"] in needed or node["class_type"].startswith("GDPODefineReward")
     }
-    host, workflow = submodule("nodes.host"), submodule("nodes.workflow")
+    host, workflow = submodule("nodes.comfy.host"), submodule("nodes.headless.workflow")
     host.configure(host.Folders(tmp_path, tmp_path, (tmp_path,)))
     outcomes = workflow.run_workflow(part, PACK.NODE_CLASS_MAPPINGS)
     run = next(o for o in outcomes.values() if o.class_type == "GDPOTrain").outputs[1]
 
-    records = submodule("gdpo.history").read_history(run.folder)
+    records = submodule("gdpo.runs.history").read_history(run.folder)
     first, last = (r["eval"] for r in records if "eval" in r)
     for name, before in first["rewards"].items():
         assert last["rewards"][name]["mean"] >= before["mean"] + MARGIN, name

@@ -8,11 +8,11 @@ import os
 import pytest
 from loaded_pack import PACK, submodule
 
-live = submodule("nodes.live")
-host = submodule("nodes.host")
+live = submodule("nodes.comfy.live")
+host = submodule("nodes.comfy.host")
 errors = submodule("gdpo.errors")
-policies = submodule("gdpo.policy")
-trainer = submodule("gdpo.trainer")
+policies = submodule("gdpo.policies.policy")
+trainer = submodule("gdpo.training.trainer")
 NODES = PACK.NODE_CLASS_MAPPINGS
 
 

@@ -12,7 +12,7 @@ import pytest
 from gguf_models import exported, needs_llama
 
 from gdpo.errors import ExportError, InferenceError
-from gdpo.export.worker import LLAMA_WORKER, run_worker
+from gdpo.llamacpp.process import LLAMA_WORKER, run_worker
 
 
 def script(folder: Path, body: str) -> Path:

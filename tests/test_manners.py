@@ -20,14 +20,16 @@ import pytest
 import torch
 from loaded_pack import PACK, ROOT, submodule
 
-host = submodule("nodes.host")
-paths = submodule("nodes.paths")
+host = submodule("nodes.comfy.host")
+paths = submodule("nodes.checks.paths")
 errors = submodule("gdpo.errors")
-runs = submodule("gdpo.runs")
-policies = submodule("gdpo.policy")
-methods = submodule("gdpo.methods")
+runs = submodule("gdpo.runs.folder")
+policies = submodule("gdpo.policies.policy")
+bases = submodule("gdpo.policies.base")
+runtime = submodule("gdpo.llamacpp.runtime")
+methods = submodule("gdpo.objective.methods")
 rewards = submodule("gdpo.rewards")
-history = submodule("gdpo.history")
+history = submodule("gdpo.runs.history")
 converter = submodule("gdpo.export.converter")
 
 NODES = PACK.NODE_CLASS_MAPPINGS
@@ -269,7 +271,7 @@ def test_a_pass_is_stopped_between_its_layers_forward_and_backward(parts):
 
 
 needs_llama = pytest.mark.skipif(
-    converter.runtime_version() is None, reason="llama-cpp-python is not installed"
+    runtime.runtime_version() is None, reason="llama-cpp-python is not installed"
 )
 
 
@@ -329,15 +331,15 @@ def test_training_leaves_nothing_in_memory_but_the_policy(parts, folders):
 
 
 def test_a_base_in_use_is_not_put_away(starter):
-    assert policies.put_away(starter.base)
+    assert bases.put_away(starter.base)
     outcome: list[bool] = []
     with policies.attached(starter):
-        assert not policies.put_away(starter.base)  # from the thread that uses it
-        other = threading.Thread(target=lambda: outcome.append(policies.put_away(starter.base)))
+        assert not bases.put_away(starter.base)  # from the thread that uses it
+        other = threading.Thread(target=lambda: outcome.append(bases.put_away(starter.base)))
         other.start()
         other.join()
     assert outcome == [False]
-    assert policies.put_away(starter.base)
+    assert bases.put_away(starter.base)
 
 
 def test_a_base_goes_when_its_last_policy_goes(folders):

@@ -14,20 +14,21 @@ from loaded_pack import submodule
 from test_rollouts import WRITTEN_OUT, random_model
 
 from benchmarks import memory as benchmark
+from gdpo.allocator import heap_share, lean_heap
 from gdpo.errors import PolicyError, TrainingError
-from gdpo.heap import heap_share, is_out_of_memory, lean_heap
-from gdpo.history import read_history
-from gdpo.loading import load_policy
 from gdpo.memory import MemoryEstimate, estimate, find_remedy, read_config, weigh
-from gdpo.memory.limits import Retreat
+from gdpo.memory.retreat import Retreat
 from gdpo.memory.trace import tracing
-from gdpo.methods import combine_rewards
-from gdpo.policy import trainable
+from gdpo.objective.methods import combine_rewards
+from gdpo.out_of_memory import is_out_of_memory
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import trainable
 from gdpo.prompts import Prompt
 from gdpo.rewards import SCORERS, Reward
-from gdpo.rollouts.layout import OtherShapeError, read_layout
+from gdpo.rollouts.llama_step.layout import OtherShapeError, read_layout
+from gdpo.runs.history import read_history
 from gdpo.settings import TrainSettings
-from gdpo.trainer import train
+from gdpo.training.trainer import train
 
 SETTINGS = TrainSettings(
     steps=2,
@@ -97,7 +98,7 @@ def test_a_model_of_another_shape_has_its_prompts_in_the_cache_for_each_completi
     def refuse(model):
         raise OtherShapeError("other")
 
-    monkeypatch.setattr("gdpo.memory.passes.read_layout", refuse)
+    monkeypatch.setattr("gdpo.memory.traced_passes.read_layout", refuse)
     assert told(tiny_folder).parts["cache"] == 2 * 2 * 16 * 4 * 3 * 8 * (20 + 12)
 
 
@@ -156,8 +157,8 @@ def test_the_trace_counts_what_lives_at_once():
 @pytest.mark.parametrize("prompt_tokens", [12, 40])  # too short to be shared, and shared
 def test_the_trace_of_a_real_update_is_that_of_its_real_tensors(tiny_folder, prompt_tokens):
     """The same pass on the CPU, whose saved tensors are counted by autograd's own hooks."""
-    from gdpo.memory.passes import _longest
-    from gdpo.update import _scored, plan_update
+    from gdpo.memory.traced_passes import _longest
+    from gdpo.update.passes import _scored, plan_update
 
     policy = load_policy(tiny_folder, precision="fp32", device="cpu")
     settings = replace(SETTINGS, micro_batch=4, prompts_per_step=1)
@@ -185,7 +186,7 @@ def test_the_trace_of_a_real_update_is_that_of_its_real_tensors(tiny_folder, pro
 def test_shared_prompts_need_less_memory_than_plain_ones(tiny_folder, monkeypatch):
     settings = replace(SETTINGS, group_size=8, micro_batch=4)
     shared = told(tiny_folder, settings, prompt_tokens=100).parts
-    monkeypatch.setattr("gdpo.batches._SHORTEST_PROMPT", 1000)
+    monkeypatch.setattr("gdpo.update.micro_batches._SHORTEST_PROMPT", 1000)
     plain = told(tiny_folder, settings, prompt_tokens=100).parts
     assert shared["activations"] < 0.8 * plain["activations"]
     assert shared["gradients"] == plain["gradients"]
@@ -370,7 +371,7 @@ def test_the_weights_of_a_hub_model_are_told_once_its_files_are_there(
     (repository / "refs" / "main").write_text("abc")
     shutil.copytree(tiny_folder, snapshot)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    notice = submodule("nodes.memory_notice")
+    notice = submodule("nodes.checks.memory_notice")
     monkeypatch.setattr(notice, "free_memory", lambda _device: (2**33, 2**34))
     assert notice.before_loading("org/small", "fp32", "cpu") == notice.before_loading(
         snapshot, "fp32", "cpu"

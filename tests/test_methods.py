@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from gdpo.director import Director
 from gdpo.errors import MethodError
-from gdpo.methods import METHODS, combine_advantages, combine_rewards, reward_advantages
+from gdpo.objective.director import Director
+from gdpo.objective.methods import METHODS, combine_advantages, combine_rewards, reward_advantages
 from gdpo.rewards import SCORERS
-from gdpo.rewards.base import Reward
+from gdpo.rewards.reward import Reward
 
 F64 = torch.float64
 

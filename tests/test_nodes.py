@@ -13,21 +13,21 @@ import pytest
 import torch
 from loaded_pack import PACK, ROOT, submodule
 
-host = submodule("nodes.host")
-paths = submodule("nodes.paths")
-guard = submodule("nodes.guard")
-values = submodule("nodes.values")
-validation = submodule("nodes.validation")
-commands = submodule("nodes.commands")
-workflow = submodule("nodes.workflow")
+host = submodule("nodes.comfy.host")
+paths = submodule("nodes.checks.paths")
+guard = submodule("nodes.checks.guard")
+values = submodule("nodes.checks.values")
+validation = submodule("nodes.checks.validation")
+commands = submodule("nodes.headless.commands")
+workflow = submodule("nodes.headless.workflow")
 errors = submodule("gdpo.errors")
 rewards = submodule("gdpo.rewards")
 prompts = submodule("gdpo.prompts")
-inference = submodule("gdpo.inference")
+inference = submodule("gdpo.llamacpp.generate")
 
 NODES = PACK.NODE_CLASS_MAPPINGS
 GOLDEN = ROOT / "tests" / "data" / "node_inputs.json"
-QUICK_START = ROOT / "tests" / "data" / "workflows" / "quick_start.json"
+QUICK_START = ROOT / "workflows" / "quick_start.json"
 every_node = pytest.mark.parametrize("node_id", NODES)
 
 
@@ -136,11 +136,11 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "nodes").glob("*.py")), ids=lambda path: path.name)
-def test_nodes_import_the_library_relatively_and_comfyui_only_in_host(path):
+@pytest.mark.parametrize("path", sorted((ROOT / "nodes").rglob("*.py")), ids=lambda path: path.name)
+def test_nodes_import_the_library_relatively_and_comfyui_only_in_its_folder(path):
     found = _imports(path)
     assert not found & {"gdpo", "nodes"}
-    if path.name not in {"host.py", "memory.py"}:
+    if path.parent.name != "comfy":
         assert not found & {"comfy", "comfy_execution", "folder_paths", "server"}
 
 
@@ -583,7 +583,7 @@ def test_quick_start_names_every_main_node_and_is_valid():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The quick-start graph, run small, with everything in it real."""
-    if submodule("gdpo.export.converter").runtime_version() is None:
+    if submodule("gdpo.llamacpp.runtime").runtime_version() is None:
         pytest.skip("llama-cpp-python is not installed")
     output = tmp_path_factory.mktemp("whole")
     host.configure(host.Folders(output, output / "input", (output / "models",)))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdpo import plotting
 from gdpo.errors import TrainingError
-from gdpo.plot_data import COLOURS, MARKERS, Plan, PlottedRun, _readable, smooth
-from gdpo.plotting import plot_convergence
+from gdpo.plotting import figure as plotting
+from gdpo.plotting.data import COLOURS, MARKERS, Plan, PlottedRun, _readable, smooth
+from gdpo.plotting.figure import plot_convergence
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,13 @@ import torch
 from conftest import make_model
 
 from gdpo.errors import PolicyError
-from gdpo.loading import load_policy
-from gdpo.logprobs import score_tokens
-from gdpo.policy import (
-    Policy,
-    attached,
-    encode_prompt,
-    load_adapter,
-    read_adapter,
-    render_prompt,
-    save_adapter,
-    trainable,
-)
+from gdpo.policies.adapter import load_adapter, read_adapter, save_adapter
+from gdpo.policies.chat import encode_prompt, render_prompt
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import Policy, attached, trainable
 from gdpo.prompts import Prompt
 from gdpo.rollouts import sample
+from gdpo.update.logprobs import score_tokens
 
 PROMPT = Prompt((("system", "be kind"), ("user", "the printer")), {})
 
@@ -143,8 +136,8 @@ def test_a_missing_chat_template_is_named_and_prompts_stay_plain(tiny_folder, tm
 def test_other_precisions_load_sample_and_train_on_a_cpu(tiny_folder, tmp_path, precision):
     from test_trainer import PROMPTS, SETTINGS, objective
 
-    from gdpo.history import read_history
-    from gdpo.trainer import train
+    from gdpo.runs.history import read_history
+    from gdpo.training.trainer import train
 
     if precision in {"int8", "nf4"}:
         need_quantised_cpu()

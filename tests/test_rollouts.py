@@ -5,10 +5,10 @@ import torch
 from conftest import make_tokenizer
 
 from gdpo.errors import PolicyError
-from gdpo.logprobs import score_tokens
-from gdpo.policy import encode_prompt, stop_ids
+from gdpo.policies.chat import encode_prompt, stop_ids
 from gdpo.prompts import Prompt
 from gdpo.rollouts import sample
+from gdpo.update.logprobs import score_tokens
 
 PROMPTS = [
     Prompt((("user", text),), {}) for text in ("the printer", "restart the router then check", "?")
@@ -148,7 +148,7 @@ def test_returned_logprobs_are_those_of_a_full_forward(model, tokenizer):
 @pytest.mark.parametrize("trained", ["layer", "layer and head"])
 @pytest.mark.parametrize("cap", [None, 3.0])
 def test_chunks_do_not_change_scores_or_gradients(tiny_policy, monkeypatch, trained, cap):
-    from gdpo import logprobs
+    from gdpo.update import logprobs
 
     base = tiny_policy.base
     found = sample(base.model, base.tokenizer, PROMPTS, group_size=2, max_new_tokens=8, seed=2)
@@ -185,15 +185,15 @@ def test_a_seed_gives_the_same_completions_and_another_seed_others(tiny_policy):
 
 
 def test_dropping_finished_rows_does_not_change_the_others(tiny_policy, monkeypatch):
-    from gdpo import rollouts
+    from gdpo.rollouts import sampling
 
     monkeypatch.setattr(
-        rollouts, "stop_ids", lambda *_: list(range(2, 20))
+        sampling, "stop_ids", lambda *_: list(range(2, 20))
     )  # so that many rows end early
     base = tiny_policy.base
     runs = []
     for share in (0.01, 2.0):  # drop at once, never drop
-        monkeypatch.setattr(rollouts, "_DROP_SHARE", share)
+        monkeypatch.setattr(sampling, "_DROP_SHARE", share)
         runs.append(
             sample(base.model, base.tokenizer, PROMPTS, group_size=16, max_new_tokens=40, seed=7)
         )
@@ -203,10 +203,10 @@ def test_dropping_finished_rows_does_not_change_the_others(tiny_policy, monkeypa
 
 
 def test_a_completion_ends_at_a_stop_token_and_the_mask_covers_it(tiny_policy, monkeypatch):
-    from gdpo import rollouts
+    from gdpo.rollouts import sampling
 
     stops = set(range(2, 20))
-    monkeypatch.setattr(rollouts, "stop_ids", lambda *_: sorted(stops))
+    monkeypatch.setattr(sampling, "stop_ids", lambda *_: sorted(stops))
     base = tiny_policy.base
     found = sample(base.model, base.tokenizer, PROMPTS, group_size=16, max_new_tokens=40, seed=7)
     assert 8 < sum(not c.truncated for c in found.completions) < 48

@@ -10,16 +10,16 @@ from conftest import make_tokenizer
 from test_policy import need_quantised_cpu
 from test_rollouts import PROMPTS, WRITTEN_OUT, random_model
 
-from gdpo import policy, rollouts
 from gdpo.errors import PolicyError
-from gdpo.logprobs import score_tokens
-from gdpo.policy import trainable
-from gdpo.rollouts import decoders as decoders_module, fallback, merging, sample
-from gdpo.rollouts.blocks import BlockDecoder
-from gdpo.rollouts.grouping import Grouping, regroup
-from gdpo.rollouts.layout import OtherShapeError, read_layout
-from gdpo.rollouts.own_cache import OwnCache
-from gdpo.rollouts.passes import CacheDecoder
+from gdpo.policies import policy
+from gdpo.policies.policy import trainable
+from gdpo.rollouts import decoders as decoders_module, fallback, merged_layers, sample, sampling
+from gdpo.rollouts.cache_decoder import CacheDecoder
+from gdpo.rollouts.llama_step.blocks import BlockDecoder
+from gdpo.rollouts.llama_step.grouping import Grouping, regroup
+from gdpo.rollouts.llama_step.layout import OtherShapeError, read_layout
+from gdpo.rollouts.llama_step.own_cache import OwnCache
+from gdpo.update.logprobs import score_tokens
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def agrees_with_a_full_forward(model, found, atol, temperature=1.0):
 def test_a_llama_shaped_model_is_decoded_by_the_written_out_step(name, tokenizer, decoders):
     model = random_model(name)
     sample(model, tokenizer, PROMPTS, group_size=2, max_new_tokens=4, seed=0)
-    if not rollouts.has_cache(model):
+    if not sampling.has_cache(model):
         pytest.skip("this transformers has no cache for it that a group can share")
     assert set(decoders) == {BlockDecoder}
 
@@ -175,12 +175,12 @@ def test_merged_layers_are_the_sum_and_only_inside_the_block(tiny_policy):
         ids = torch.arange(12)[None] + 5
         with torch.no_grad():
             wanted = model(ids).logits
-            with merging.merged(model):
+            with merged_layers.merged(model):
                 assert not [n for n, _ in model.named_parameters() if "lora_" in n]
                 torch.testing.assert_close(model(ids).logits, wanted, rtol=0, atol=1e-4)
             with model.disable_adapter():
                 base = model(ids).logits
-                with merging.merged(model):
+                with merged_layers.merged(model):
                     assert torch.equal(model(ids).logits, base)
         assert (base - wanted).abs().max() > 0.1
 
@@ -198,7 +198,7 @@ def test_a_dora_adapter_is_sampled_as_it_is(tiny_policy):
 def test_other_precisions_agree_with_a_full_forward_and_keep_their_weights(
     tiny_folder, precision, decoders
 ):
-    from gdpo.loading import load_policy
+    from gdpo.policies.loading import load_policy
 
     if precision != "bf16":
         need_quantised_cpu()
@@ -332,10 +332,10 @@ def test_an_idle_slot_repeats_a_row_of_its_group():
 
 def test_groups_that_shrink_unevenly_change_nothing(tiny_policy, monkeypatch):
     base = tiny_policy.base
-    monkeypatch.setattr(rollouts, "stop_ids", lambda *_: list(range(2, 12)))
+    monkeypatch.setattr(sampling, "stop_ids", lambda *_: list(range(2, 12)))
     sizes, found = [], []
     for share in (0.05, 2.0):  # drop soon, never drop
-        monkeypatch.setattr(rollouts, "_DROP_SHARE", share)
+        monkeypatch.setattr(sampling, "_DROP_SHARE", share)
         keep = BlockDecoder.keep
 
         def spy(self, rows, keep=keep):

@@ -10,8 +10,8 @@ from conftest import make_tokenizer
 from test_rollouts import PROMPTS
 
 from gdpo.rollouts import sample
-from gdpo.rollouts.drawing import StopStrings
-from gdpo.rollouts.picking import Limits, _limited, pick
+from gdpo.rollouts.choose_token import Limits, _limited, pick
+from gdpo.rollouts.rows import StopStrings
 
 # Probabilities 1/2, 1/4, 1/8, 1/16, 1/16, in another order.
 PROBS = torch.tensor([[1 / 8, 1 / 2, 1 / 16, 1 / 4, 1 / 16]])

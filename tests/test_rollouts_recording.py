@@ -14,9 +14,9 @@ from test_rollouts_engine import adapted
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gdpo import rollouts
-from gdpo.rollouts import decoders, passes, recording, sample
-from gdpo.rollouts.own_cache import FixedCache
+from gdpo.rollouts import cache_decoder as passes, decoders, sample, sampling
+from gdpo.rollouts.llama_step import recording
+from gdpo.rollouts.llama_step.own_cache import FixedCache
 
 # What cannot be recorded on a card: the processor would have to know a result.
 WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"}
@@ -58,8 +58,8 @@ def tensors(tree):
 def tapes(monkeypatch):
     """Steps are recorded on this CPU, in the form they have on a card; all tapes, with the times each was played."""
     made = []
-    monkeypatch.setattr("gdpo.rollouts.layout.worth_copying", lambda inner: False)
-    monkeypatch.setattr("gdpo.rollouts.merging._mergeable", lambda model: [])
+    monkeypatch.setattr("gdpo.rollouts.llama_step.layout.worth_copying", lambda inner: False)
+    monkeypatch.setattr("gdpo.rollouts.merged_layers._mergeable", lambda model: [])
 
     def record(step, tokens):
         with Tape() as tape:
@@ -90,7 +90,7 @@ OPTIONS = {"group_size": 3, "max_new_tokens": 24, "seed": 0}
 @pytest.mark.parametrize("name", WRITTEN_OUT)
 def test_replayed_steps_give_the_completions_of_plain_ones(name, tokenizer, request, monkeypatch):
     model = adapted(random_model(name))
-    if not rollouts.has_cache(model):
+    if not sampling.has_cache(model):
         pytest.skip("this transformers has no cache for it that a group can share")
     plain = sample(model, tokenizer, PROMPTS, **OPTIONS)
     tapes = request.getfixturevalue("tapes")
@@ -115,7 +115,7 @@ def test_rows_that_leave_need_another_recording(tokenizer, request, monkeypatch)
     options = OPTIONS | {"max_new_tokens": 40, "group_size": 8}
     plain = sample(model, tokenizer, PROMPTS, **options)
     tapes = request.getfixturevalue("tapes")
-    monkeypatch.setattr(rollouts, "_DROP_SHARE", 1e-6)
+    monkeypatch.setattr(sampling, "_DROP_SHARE", 1e-6)
     found = sample(model, tokenizer, PROMPTS, **options)
     assert found.completion_ids.tolist() == plain.completion_ids.tolist()
     assert len({tape.calls[-1][3].shape[0] for tape in tapes}) > 1

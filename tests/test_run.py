@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from loaded_pack import ROOT, load_file
 
-QUICK_START = ROOT / "tests" / "data" / "workflows" / "quick_start.json"
+QUICK_START = ROOT / "workflows" / "quick_start.json"
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 
 
@@ -89,7 +89,7 @@ def command_of(run, *arguments):
 
 
 def test_commands_become_what_runs_in_the_environment(run, monkeypatch):
-    headless = str(ROOT / "nodes" / "headless.py")
+    headless = str(ROOT / "nodes" / "headless" / "program.py")
     assert command_of(run, "demo", "--output", "x") == [headless, "demo", "--output", "x"]
     monkeypatch.chdir(ROOT)
     assert command_of(run, "test", "-k", "a and b", "-x", "tests/test_run.py", "--here") == [
@@ -244,7 +244,7 @@ def test_failing_llama_stops_nothing_and_names_the_remedy(
     monkeypatch.setattr(run, "run_stage", stage)
     assert run.prepare("demo") == run.venv_python()
     shown = capsys.readouterr().err
-    remedy = "--extra-index-url" if failing.startswith("compiling") else "converter.py --fetch"
+    remedy = "--extra-index-url" if failing.startswith("compiling") else "install.py"
     assert remedy in shown
     stages.clear()
     run.prepare("demo")

@@ -7,7 +7,7 @@ import os
 import pytest
 from loaded_pack import submodule
 
-host = submodule("nodes.host")
+host = submodule("nodes.comfy.host")
 NODE = submodule("nodes.plot_convergence").GDPOPlotConvergence
 
 

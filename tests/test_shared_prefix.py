@@ -11,15 +11,16 @@ from conftest import make_tokenizer
 from test_rollouts import random_model
 from test_rollouts_engine import adapted
 
-from gdpo import batches
-from gdpo.batches import Batch, micro_batches, plan, positions
-from gdpo.gradients import RewardGradients
-from gdpo.logprobs import score_tokens
-from gdpo.prefix import SharedPrompts
 from gdpo.prompts import Prompt
-from gdpo.rollouts import Rollouts, has_cache, sample
+from gdpo.rollouts import Rollouts, sample
+from gdpo.rollouts.cache_decoder import has_cache
 from gdpo.settings import TrainSettings
-from gdpo.update import differentiate, log_ratios, plan_update
+from gdpo.update import micro_batches as batches
+from gdpo.update.logprobs import score_tokens
+from gdpo.update.micro_batches import Batch, micro_batches, plan, positions
+from gdpo.update.passes import differentiate, log_ratios, plan_update
+from gdpo.update.reward_gradients import RewardGradients
+from gdpo.update.shared_prompts import SharedPrompts
 
 PROMPTS = [
     Prompt((("user", text),), {})
@@ -390,10 +391,10 @@ def test_shared_rows_report_to_the_combined_gradient_only():
 def test_a_training_with_shared_prompts_is_the_plain_one_and_repeats_itself(
     tiny_folder, tmp_path, monkeypatch, method
 ):
-    from gdpo.loading import load_policy
-    from gdpo.methods import combine_rewards
+    from gdpo.objective.methods import combine_rewards
+    from gdpo.policies.loading import load_policy
     from gdpo.rewards import SCORERS, Reward
-    from gdpo.trainer import train
+    from gdpo.training.trainer import train
 
     names = ("Conciseness", "Politeness")
     rewards = [Reward(name, SCORERS[name]()) for name in names]

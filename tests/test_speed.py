@@ -9,7 +9,7 @@ from benchmarks import _cards, _growth, _logits, _sampling, _trl, speed
 from benchmarks._cost_child import _random_rollouts
 from benchmarks._speed_report import bytes_per_logit, exponents, page, step_row
 from benchmarks._updates import make_optimizer
-from gdpo import update
+from gdpo.update import passes as update
 
 
 @pytest.fixture(scope="module")

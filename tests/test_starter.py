@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gdpo.starter import HELDOUT_PROMPTS, MODEL_DIR, TRAIN_PROMPTS
-from gdpo.starter.dialogues import (
+from scripts.starter.dialogues import (
     HELDOUT_COUNT,
     HELDOUT_SEED,
     TRAIN_COUNT,
@@ -21,9 +21,9 @@ from gdpo.starter.dialogues import (
     prompt_rows,
     write_prompts,
 )
-from gdpo.starter.measure import behaviour, sample
-from gdpo.starter.phrases import CURT, NEUTRAL_FILLERS
-from gdpo.starter.tokenizer import END, END_ID, PAD_ID, chat_prompt
+from scripts.starter.measure import behaviour, sample
+from scripts.starter.phrases import CURT, NEUTRAL_FILLERS
+from scripts.starter.tokenizer import END, END_ID, PAD_ID, chat_prompt
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from loaded_pack import PACK, ROOT, submodule
 
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
-API_FOLDER = Path(__file__).parent / "data" / "workflows"
+API_FOLDER = Path(__file__).parents[1] / "workflows"
 CLASSES = PACK.NODE_CLASS_MAPPINGS
 NOTE = "Note"  # the page's own; it is not part of the graph that is run
 ISSUED = {"quick start", "support desk", "reasoning with gated length", "teaching assistant"}
@@ -23,8 +23,8 @@ def api_file(template: Path) -> Path:
 
 def as_api(template: dict) -> dict:
     """What the page sends for a saved graph: values by name (widgets are saved by position), links by node."""
-    declared_inputs = submodule("nodes.validation").declared_inputs
-    sockets = submodule("nodes.guard").SOCKETS
+    declared_inputs = submodule("nodes.checks.validation").declared_inputs
+    sockets = submodule("nodes.checks.guard").SOCKETS
     origins = {link[0]: [str(link[1]), link[2]] for link in template["links"]}
     graph = {}
     for node in template["nodes"]:
@@ -44,8 +44,8 @@ def as_api(template: dict) -> dict:
 
 def with_defaults(graph: dict) -> dict:
     """The graph with every widget's default where the file leaves it out, without titles."""
-    declared_inputs = submodule("nodes.validation").declared_inputs
-    sockets = submodule("nodes.guard").SOCKETS
+    declared_inputs = submodule("nodes.checks.validation").declared_inputs
+    sockets = submodule("nodes.checks.guard").SOCKETS
     full = {}
     for key, node in graph.items():
         known = declared_inputs(CLASSES[node["class_type"]])
@@ -116,5 +116,8 @@ def test_a_template_is_the_graph_of_its_api_file_and_has_a_picture(template):
 
 @pytest.mark.parametrize("file", sorted(API_FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_every_workflow_ever_shipped_is_valid(file):
-    workflow, validation = submodule("nodes.workflow"), submodule("nodes.validation")
+    workflow, validation = (
+        submodule("nodes.headless.workflow"),
+        submodule("nodes.checks.validation"),
+    )
     validation.check_workflow(workflow.read_workflow(file), CLASSES)

@@ -17,14 +17,14 @@ import torch
 from conftest import make_model
 
 from gdpo.errors import RewardError, TrainingError
-from gdpo.history import read_history, read_lines
-from gdpo.loading import load_policy
-from gdpo.methods import METHODS, combine_rewards
+from gdpo.objective.methods import METHODS, combine_rewards
+from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import Prompt
-from gdpo.rewards.base import Reward
+from gdpo.rewards.reward import Reward
+from gdpo.runs.history import read_history, read_lines
 from gdpo.settings import TrainSettings
-from gdpo.trainer import train
+from gdpo.training.trainer import train
 
 PROMPTS = [Prompt((("user", f"the printer {i}"),), {}) for i in range(5)]
 SETTINGS = TrainSettings(
@@ -215,7 +215,8 @@ def test_more_steps_continue_a_finished_run(tiny_policy, tmp_path, optimizer):
 
 def away_from_base(policy):
     """The policy with a random adapter, so that both LoRA matrices have gradients."""
-    from gdpo.policy import Policy, read_adapter, trainable
+    from gdpo.policies.adapter import read_adapter
+    from gdpo.policies.policy import Policy, trainable
 
     with trainable(policy, rank=4, alpha=8, seed=0) as model:
         generator = torch.Generator().manual_seed(1)
@@ -238,9 +239,9 @@ def test_micro_batches_and_checkpointing_do_not_change_the_first_step(tiny_polic
 
 def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
     """The gradient that reaches the optimiser is autograd's of the pair loss on the same completions."""
-    from gdpo import trainer
-    from gdpo.logprobs import score_tokens
-    from gdpo.rewards.base import score_rewards
+    from gdpo.rewards.scoring import score_rewards
+    from gdpo.training import trainer
+    from gdpo.update.logprobs import score_tokens
 
     seen = {}
     original = trainer.differentiate
@@ -286,10 +287,10 @@ def test_kl_pull_is_the_gradient_of_the_divergence(tiny_policy, tmp_path):
 
     With many samples the update's pull, -coefficient times the score-function estimate, approaches it.
     """
-    from gdpo.logprobs import score_tokens
-    from gdpo.policy import trainable
+    from gdpo.policies.policy import trainable
     from gdpo.rollouts import sample
-    from gdpo.update import differentiate, log_ratios
+    from gdpo.update.logprobs import score_tokens
+    from gdpo.update.passes import differentiate, log_ratios
 
     settings = replace(SETTINGS, max_new_tokens=1, micro_batch=4096, kl_coeff=1.0)
     with trainable(tiny_policy, rank=2, alpha=4, seed=0) as model:
@@ -362,7 +363,7 @@ def test_an_interrupt_inside_the_optimisers_step_goes_on_from_the_checkpoint_bef
 
 
 def test_a_sampler_that_disagrees_with_the_update_is_noticed(tiny_policy, tmp_path, monkeypatch):
-    from gdpo import trainer
+    from gdpo.training import trainer
 
     original = trainer.sample
 
@@ -376,7 +377,7 @@ def test_a_sampler_that_disagrees_with_the_update_is_noticed(tiny_policy, tmp_pa
 
 
 def test_every_prompt_is_drawn_once_in_each_epoch_in_a_new_order():
-    from gdpo.schedule import draw, learning_rate
+    from gdpo.training.schedule import draw, learning_rate
 
     drawn = [p.text for step in range(1, 11) for p in draw(PROMPTS, 2, step, seed=3)]
     names = sorted(p.text for p in PROMPTS)
@@ -391,8 +392,8 @@ def test_kl_estimate_by_hand():
     """Two tokens with d = log pi - log base = 0 and ln 2: (0 + (1/2 - 1 + ln 2)) / 2."""
     import math
 
-    from gdpo.metrics import kl_estimate
     from gdpo.rollouts import Rollouts
+    from gdpo.training.records import kl_estimate
 
     mask = torch.tensor([[True, True, False], [True, True, True]])
     rollouts = Rollouts(mask, mask, mask, mask, mask.float(), ())

@@ -26,20 +26,23 @@ import torch
 from conftest import make_model
 from loaded_pack import PACK, ROOT, submodule
 
-host = submodule("nodes.host")
+host = submodule("nodes.comfy.host")
 errors = submodule("gdpo.errors")
-workflow = submodule("nodes.workflow")
+workflow = submodule("nodes.headless.workflow")
 rewards = submodule("gdpo.rewards")
 prompts = submodule("gdpo.prompts")
-policies = submodule("gdpo.policy")
-export = submodule("gdpo.export")
-trainer = submodule("gdpo.trainer")
+policies = submodule("gdpo.policies.policy")
+chat = submodule("gdpo.policies.chat")
+scoring = submodule("gdpo.rewards.scoring")
+runtime = submodule("gdpo.llamacpp.runtime")
+export = submodule("gdpo.export.pipeline")
+trainer = submodule("gdpo.training.trainer")
 converter = submodule("gdpo.export.converter")
-base_rewards = submodule("gdpo.rewards.base")
+base_rewards = submodule("gdpo.rewards.reward")
 
 NODES = PACK.NODE_CLASS_MAPPINGS
 STARTER = "starter (bundled)"
-QUICK_START = ROOT / "tests" / "data" / "workflows" / "quick_start.json"
+QUICK_START = ROOT / "workflows" / "quick_start.json"
 SECRET = "the-secret-of-this-machine"
 # Seconds after which a refusal counts as a hang; generous, because test machines are busy.
 PATIENCE = 20.0
@@ -395,7 +398,7 @@ PROMPT = prompts.make_prompt("x")
 
 def score(reward, text):
     completion = base_rewards.Completion(text, 10)
-    return base_rewards.score_rewards([reward], [PROMPT], [completion], lambda: None)
+    return scoring.score_rewards([reward], [PROMPT], [completion], lambda: None)
 
 
 PATTERNS = {
@@ -746,13 +749,13 @@ TEMPLATES = {
 def test_chat_template_can_neither_reach_python_nor_take_for_ever(case, fence, model):
     template(model, TEMPLATES[case])
     (policy,) = call("GDPOLoadModel", model="model", device="cpu")
-    refused(lambda: policies.render_prompt(policy.base.tokenizer, PROMPT), "chat template refuses")
+    refused(lambda: chat.render_prompt(policy.base.tokenizer, PROMPT), "chat template refuses")
 
 
 # --- GGUF files ----------------------------------------------------------------------------------------
 
 needs_llama = pytest.mark.skipif(
-    converter.runtime_version() is None, reason="llama-cpp-python is not installed"
+    runtime.runtime_version() is None, reason="llama-cpp-python is not installed"
 )
 GGUFS = {
     "text": SECRET.encode(),
@@ -776,7 +779,7 @@ def test_malformed_gguf_is_refused_and_the_process_lives(case, fence):
 @pytest.fixture(scope="module")
 def small_gguf(honest, tmp_path_factory) -> Path:
     """An honest model as a file."""
-    policy = submodule("gdpo.loading").load_policy(honest, device="cpu")
+    policy = submodule("gdpo.policies.loading").load_policy(honest, device="cpu")
     return export.export_gguf(policy, tmp_path_factory.mktemp("gguf"), "m", types=("F32",))[0].path
 
 

@@ -49,7 +49,7 @@ def test_every_imported_file_is_there(source):
 def test_the_chart_has_the_colours_and_markers_of_the_figure():
     from loaded_pack import submodule
 
-    plot_data = submodule("gdpo.plot_data")
+    plot_data = submodule("gdpo.plotting.data")
     chart = (WEB / "chart_data.mjs").read_text(encoding="utf-8")
     colours = tuple(re.findall(r"#[0-9A-Fa-f]{6}", chart))
     (markers,) = re.findall(r"MARKERS = (\"[^\"]+\")", chart)
@@ -60,7 +60,7 @@ def test_the_chart_has_the_colours_and_markers_of_the_figure():
 def test_the_page_listens_to_the_events_that_are_sent():
     from loaded_pack import submodule
 
-    live = submodule("nodes.live")
+    live = submodule("nodes.comfy.live")
     chart = (WEB / "live_chart.js").read_text(encoding="utf-8")
     for event in (live.STEP_EVENT, live.PHASE_EVENT):
         assert f'addEventListener("{event}"' in chart

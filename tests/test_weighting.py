@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gdpo import weighting
 from gdpo.errors import MethodError
-from gdpo.gramian import dispersion, positive_semidefinite
+from gdpo.objective import weighting
+from gdpo.objective.gramian import dispersion, positive_semidefinite
 
 F64 = torch.float64
 

@@ -9,8 +9,8 @@ import re
 import pytest
 from loaded_pack import submodule
 
-workflow = submodule("nodes.workflow")
-validation = submodule("nodes.validation")
+workflow = submodule("nodes.headless.workflow")
+validation = submodule("nodes.checks.validation")
 errors = submodule("gdpo.errors")
 
 RAN: list[str] = []

@@ -2,7 +2,7 @@
 // What the live chart shows, computed from a run's records: no page and no drawing here.
 // Not a .js file, because the page imports all of those as extensions.
 
-/** @typedef {Record<string, any>} StepRecord one step of a run, as `nodes/live.py` shortens it */
+/** @typedef {Record<string, any>} StepRecord one step of a run, as `nodes/comfy/live.py` shortens it */
 /** @typedef {{step?: number, prompt?: string, completion?: string, rewards?: Record<string, unknown>}} Sample */
 /**
  * @typedef {object} Run one run as the chart knows it
@@ -18,7 +18,7 @@
 /** More are of no use on a few hundred pixels. */
 export const MAX_RECORDS = 2000;
 
-/** The figure's colours and markers, see `gdpo/plot_data.py`. */
+/** The figure's colours and markers, see `gdpo/plotting/data.py`. */
 export const COLOURS = [
   ..."#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #332288".split(" "),
   ..."#882255 #44AA99 #999933 #CC6677 #117733 #88CCEE #AA4499 #DDCC77".split(" "),
@@ -60,7 +60,7 @@ export function withRecord(records, record) {
 }
 
 /**
- * A run after a message about it, see `LiveRun` in `nodes/live.py`.
+ * A run after a message about it, see `LiveRun` in `nodes/comfy/live.py`.
  *
  * @param {Run} run
  * @param {any} message

@@ -11,10 +11,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from gdpo import advantages, director, trainer, weighting
-from gdpo.methods import Objective, combine_rewards
-from gdpo.rewards.base import Reward
+from gdpo.objective import advantages, director, weighting
+from gdpo.objective.methods import Objective, combine_rewards
+from gdpo.rewards.reward import Reward
 from gdpo.settings import TrainSettings
+from gdpo.training import trainer
 
 
 @dataclass(frozen=True)

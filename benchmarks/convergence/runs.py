@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gdpo.history import read_history
-from gdpo.loading import load_policy
-from gdpo.policy import Policy
-from gdpo.rewards.base import Reward
+from gdpo.policies.loading import load_policy
+from gdpo.policies.policy import Policy
+from gdpo.rewards.reward import Reward
+from gdpo.runs.history import read_history
 from gdpo.settings import TrainSettings
-from gdpo.trainer import train
+from gdpo.training.trainer import train
 
 from .arms import ARMS, Arm
 from .tasks import TASKS

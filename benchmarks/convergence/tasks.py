@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gdpo.options import option
 from gdpo.prompts import Prompt
-from gdpo.rewards.base import Completion, Reward
-from gdpo.rewards.options import option
+from gdpo.rewards.reward import Completion, Reward
 
 from .world import FILLERS, LONGEST_REPLY, PROBLEMS, all_prompts
 

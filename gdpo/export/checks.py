@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ExportError, shorten
-from ..policy import Policy
-from .converter import ConverterError, find_converter, runtime_remedy, runtime_version
+from ..llamacpp.runtime import runtime_remedy, runtime_version
+from ..policies.policy import Policy
+from .converter import ConverterError, find_converter
 from .formats import DIRECT_TYPES, EXPORT_TYPES, FORMATS, wide_type
 
 # Above this many parameters the base is reloaded in bf16: fp32 would take over 12 GB of memory.

@@ -1,10 +1,10 @@
-"""Where llama.cpp's own Hugging Face converter comes from; standard library only.
+"""Where llama.cpp's own Hugging Face converter comes from; needs the standard library only.
 
 In this order: the checkout that `GDPO_LLAMA_CPP` names, else the copy that set-up took out of the
 source package of the very llama-cpp-python version in use (so converter and runtime are one commit).
 Nothing is downloaded while a node runs: `fetch_converter` is called at set-up, by
 
-    python gdpo/export/converter.py --fetch
+    python -m gdpo.export.converter --fetch
 """
 
 from __future__ import annotations
@@ -18,44 +18,23 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from importlib import metadata
 from pathlib import Path
+
+from ..llamacpp.runtime import runtime_remedy, runtime_version
 
 logger = logging.getLogger(__name__)
 
+# The program that converts, in a process of its own.
+CONVERT_WORKER = Path(__file__).with_name("convert_worker.py")
 ENVIRONMENT_VARIABLE = "GDPO_LLAMA_CPP"
 # The version whose converter is fetched where llama-cpp-python is not installed; as in constraints.txt.
 DEFAULT_VERSION = "0.3.36"
 _SCRIPT = "convert_hf_to_gguf.py"
 _PACK = Path(__file__).resolve().parents[2]
-_WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 
 
 class ConverterError(RuntimeError):
     """The converter is absent or could not be fetched; the message holds the remedy."""
-
-
-def runtime_version() -> str | None:
-    """The installed llama-cpp-python's version without its local part, or None."""
-    try:
-        return metadata.version("llama_cpp_python").split("+")[0]
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def runtime_remedy() -> str:
-    """How to install llama-cpp-python here, on one line."""
-    command = f"{shlex.quote(sys.executable)} -m pip install llama-cpp-python"
-    return (
-        f"run `{command}` (compiles for some minutes and needs a C++ compiler), or take a ready wheel: "
-        f"`{command} --extra-index-url {_WHEELS}/cpu` (for an NVIDIA card end with cu124 instead of cpu)"
-    )
-
-
-def lean_cmake_args() -> str:
-    """The value of CMAKE_ARGS that builds of llama-cpp-python only what is used here."""
-    include = (Path(__file__).resolve().parent / "lean.cmake").as_posix()
-    return shlex.join(["-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={include}"])
 
 
 def find_converter() -> Path:

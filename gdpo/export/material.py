@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..policy import Policy, attached, encode_prompt, render_prompt
+from ..policies.chat import encode_prompt, render_prompt
+from ..policies.policy import Policy, attached
 from ..polling import polled
 from ..prompts import Prompt
-from ..rewards.base import Completion
+from ..rewards.reward import Completion
 from ..rollouts import sample
 
 # Prompts whose greedy answers are compared; llama.cpp may have to answer each on a slow CPU.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError
-from ..loading import load_policy
-from ..policy import Policy
+from ..policies.loading import load_policy
+from ..policies.policy import Policy
 
 # The base's own tokenizer files. Saving a tokenizer again loses some of them (transformers 5 drops
 # tokenizer.model), and the result then tokenises differently without any error.

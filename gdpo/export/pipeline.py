@@ -15,12 +15,14 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import ExportError
-from ..policy import Policy, attached
+from ..llamacpp.process import LLAMA_WORKER, run_worker
+from ..llamacpp.runtime import runtime_remedy, runtime_version
+from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt
-from ..rewards.base import Reward
+from ..rewards.reward import Reward
 from .checks import Plan, plan_export
-from .converter import runtime_remedy, runtime_version
+from .converter import CONVERT_WORKER
 from .formats import FORMATS, limit, wide_type
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
@@ -31,7 +33,6 @@ from .verify import (
     judge,
     tensor_types,
 )
-from .worker import CONVERT_WORKER, LLAMA_WORKER, run_worker
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ExportError, shorten
-from ..policy import Policy
+from ..llamacpp.process import LLAMA_WORKER, run_worker
+from ..policies.policy import Policy
 from ..progress import Progress
-from ..rewards.base import Reward, score_rewards
+from ..rewards.reward import Reward
+from ..rewards.scoring import score_rewards
 from .formats import FORMATS, limit
 from .material import PROBES, Material
-from .worker import LLAMA_WORKER, run_worker
 
 # Positions compared at once: in float64 and with a large vocabulary each takes some MB.
 _CHUNK = 32
@@ -150,7 +151,7 @@ def compare_rewards(
     path: Path, material: Material, rewards: Sequence[Reward], progress: Progress
 ) -> dict[str, dict[str, float | None]]:
     """Mean of each reward over the policy's and the file's greedy answers to the same prompts."""
-    from ..inference import generate  # here, because it imports this package
+    from ..llamacpp.generate import generate  # here, because it imports this package
 
     answers = generate(
         path,

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
+from ..allocator import heap_share
 from ..errors import PolicyError
-from ..heap import heap_share
-from ..loading import resolve_device, resolve_precision
-from ..model_files import check_model_folder
-from ..policy import fresh_config, wrap
+from ..policies.adapter import fresh_config, wrap
+from ..policies.folder_checks import check_model_folder
+from ..policies.loading import resolve_device, resolve_precision
 from ..settings import TrainSettings
-from .passes import trace_prefill, trace_update
+from .traced_passes import trace_prefill, trace_update
 from .weights import (
     activation_dtype,
     build,

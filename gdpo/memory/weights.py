@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rollouts.merging import COPY_LIMIT_BYTES
+from ..rollouts.merged_layers import COPY_LIMIT_BYTES
 from .trace import MetaLinear
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -6,24 +6,16 @@ follows.
 
 from __future__ import annotations
 
+from ..options import Option, check_options, describe, option
 from .answer_match import AnswerMatch
-from .base import (
-    Completion,
-    Option,
-    Reward,
-    Scorer,
-    check_options,
-    describe,
-    option,
-    score_rewards,
-    to_json,
-)
 from .conciseness import Conciseness
 from .json_schema import JSONSchema
 from .keywords import Keywords
 from .pattern import Pattern
 from .politeness import Politeness
 from .repetition import Repetition
+from .reward import Completion, Reward, Scorer, to_json
+from .scoring import score_rewards
 
 # In menu order. The keys are part of saved workflows: never rename one.
 SCORERS: dict[str, type] = {

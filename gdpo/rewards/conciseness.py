@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import RewardError
+from ..options import check_options, option
 from ..prompts import Prompt
-from .base import Completion
-from .options import check_options, option
+from .reward import Completion
 from .text import has_words, words
 
 

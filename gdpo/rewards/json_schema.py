@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from ..errors import RewardError, shorten
+from ..options import check_options, option
 from ..prompts import Prompt
-from .base import Completion
 from .bounded_regex import compile_pattern, search
-from .options import check_options, option
+from .reward import Completion
 
 MAX_DEPTH = 32
 # A schema can refer to its own parts so that checking takes exponential time; it may not.

@@ -8,10 +8,10 @@ from string import Formatter
 from typing import Any, ClassVar
 
 from ..errors import RewardError, shorten
+from ..options import check_options, option
 from ..prompts import Prompt
-from .base import Completion
 from .bounded_regex import compile_pattern, search
-from .options import check_options, option
+from .reward import Completion
 from .text import is_blank
 
 # What a completion can earn that has parts of the template but not its form.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..options import check_options, option
 from ..prompts import Prompt
 from . import courtesies
-from .base import Completion
-from .options import check_options, option
+from .reward import Completion
 from .text import normalise, trusted_regex, words
 
 

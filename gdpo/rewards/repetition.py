@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..options import check_options, option
 from ..prompts import Prompt
-from .base import Completion
-from .options import check_options, option
+from .reward import Completion
 from .text import words
 
 

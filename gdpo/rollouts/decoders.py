@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import BlockDecoder
-from .layout import Layout, OtherShapeError, read_layout
-from .passes import CacheDecoder, Decoder, Prefix, full_cache, innermost
-from .recording import Recorder, recordable
+from .cache_decoder import CacheDecoder, Decoder, Prefix, full_cache, innermost
+from .llama_step.blocks import BlockDecoder
+from .llama_step.layout import Layout, OtherShapeError, read_layout
+from .llama_step.recording import Recorder, recordable
 
 logger = logging.getLogger(__name__)
 

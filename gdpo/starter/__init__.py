@@ -1,7 +1,7 @@
 """The bundled starter model: a 3.7 M parameter Llama for a support desk, and its prompts.
 
-Made by the two scripts of this folder, with fixed seeds and without downloads:
-`python -m gdpo.starter.dialogues` writes the prompts, `python -m gdpo.starter.pretrain` trains the
+Made by two scripts, with fixed seeds and without downloads:
+`python -m scripts.starter.dialogues` writes the prompts, `python -m scripts.starter.pretrain` trains the
 tokenizer and the model on synthetic dialogues and measures the result (`model/measured.json`,
 `model/README.md`). The replies are fluent, but often long, curt or wrong on purpose: that
 leaves something to train.

@@ -1,0 +1,93 @@
+"""Base, tuned policies and GGUF files side by side on the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PromptError
+from ..llamacpp.generate import generate
+from ..policies.policy import Policy, attached
+from ..progress import Progress
+from ..prompts import Prompt
+from ..rewards.reward import Reward
+from .heldout import complete, summarise
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Columns (base, tuned, GGUF, ...) side by side on the same prompts.
+
+    Attributes:
+        rewards: `{column: {reward: mean}}`.
+        lengths: `{column: {"mean": tokens, "std": tokens}}`.
+        answers: For each prompt `{"prompt": text, column: completion}`.
+    """
+
+    rewards: dict[str, dict[str, float | None]]
+    lengths: dict[str, dict[str, float]]
+    answers: list[dict[str, str]]
+
+    def table(self) -> str:
+        """Plain text: one line for each reward, one column for each policy."""
+        columns = list(self.rewards)
+        names = list(self.rewards[columns[0]])
+        cells = [["", *columns]]
+        for name in names:
+            values = [self.rewards[c][name] for c in columns]
+            cells.append([name, *("-" if v is None else f"{v:.3f}" for v in values)])
+        spans = [self.lengths[c] for c in columns]
+        cells.append(["length (tokens)", *(f"{s['mean']:.1f} ± {s['std']:.1f}" for s in spans)])
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns) + 1)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(w) if i == 0 else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in cells
+        )
+
+
+def compare(
+    policies: Mapping[str, Policy | Path],
+    prompts: Sequence[Prompt],
+    rewards: Sequence[Reward],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Answer the same prompts with several policies or GGUF files and score all answers.
+
+    Raises:
+        PromptError: There are no prompts.
+    """
+    if not prompts:
+        raise PromptError("There are no prompts to compare on; load some.")
+    progress = progress or Progress()
+    means: dict[str, dict[str, float | None]] = {}
+    lengths: dict[str, dict[str, float]] = {}
+    answers: list[dict[str, str]] = [{"prompt": prompt.text} for prompt in prompts]
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "progress": progress,
+    }
+    for column, policy in policies.items():
+        if isinstance(policy, Policy):
+            with attached(policy) as model:
+                found = complete(
+                    model, policy.base.tokenizer, prompts, poll=progress.poll, **options
+                )
+        else:
+            found = generate(policy, prompts, **options)
+        summary = summarise(rewards, prompts, found, progress.poll)
+        means[column] = {name: value["mean"] for name, value in summary["rewards"].items()}
+        lengths[column] = summary["length"]
+        for answer, completion in zip(answers, found, strict=True):
+            answer[column] = completion.text
+    return Comparison(means, lengths, answers)

@@ -1,0 +1,115 @@
+"""Rewards on prompts that were not trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..progress import Progress
+from ..prompts import Prompt
+from ..rewards.reward import Completion, Reward
+from ..rewards.scoring import score_rewards
+from ..rollouts import sample
+
+# Completions sampled at a time.
+_BATCH = 64
+# Consecutive evaluations in which every reward holds its target.
+_CONVERGED_EVALUATIONS = 3
+
+
+def complete(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    poll: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
+) -> list[Completion]:
+    """One completion for each prompt, in batches."""
+    found: list[Completion] = []
+    for start in range(0, len(prompts), _BATCH):
+        part = prompts[start : start + _BATCH]
+        rollouts = sample(
+            model,
+            tokenizer,
+            part,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed + start,
+            poll=poll,
+        )
+        found += rollouts.completions
+        if progress:
+            progress.phase("evaluating", len(found), len(prompts))
+    return found
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    rewards: Sequence[Reward],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Sample one completion for each prompt and score it: the `eval` entry of a run's history."""
+    progress = progress or Progress()
+    completions = complete(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        poll=progress.poll,
+        progress=progress,
+    )
+    return summarise(rewards, prompts, completions, progress.poll)
+
+
+def summarise(
+    rewards: Sequence[Reward],
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    poll: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Means with standard errors of each reward, and the lengths, over completions."""
+    scores = score_rewards(rewards, prompts, completions, poll)
+    lengths = torch.tensor([float(c.tokens) for c in completions])
+    return {
+        "rewards": {r.name: _mean(row) for r, row in zip(rewards, scores, strict=True)},
+        "length": {"mean": float(lengths.mean()), "std": float(lengths.std(unbiased=False))},
+        "truncated": sum(c.truncated for c in completions) / len(completions),
+    }
+
+
+def has_converged(
+    evaluations: Sequence[tuple[int, dict[str, Any]]], rewards: Sequence[Reward]
+) -> bool:
+    """Whether every reward with a preference held its target in the last three evaluations of a run."""
+    last = evaluations[-_CONVERGED_EVALUATIONS:]
+    means = [
+        (found["rewards"][reward.name]["mean"], float(reward.target or 0))
+        for _, found in last
+        for reward in rewards
+        if reward.preference > 0
+    ]
+    enough = all(mean is not None and mean >= target for mean, target in means)
+    return len(last) == _CONVERGED_EVALUATIONS and enough
+
+
+def _mean(scores: torch.Tensor) -> dict[str, float | None]:
+    known = scores[~scores.isnan()]
+    if not len(known):
+        return {"mean": None, "standard_error": None}
+    error = float(known.std()) / math.sqrt(len(known)) if len(known) > 1 else None
+    return {"mean": float(known.mean()), "standard_error": error}

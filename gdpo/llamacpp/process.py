@@ -1,0 +1,137 @@
+"""Runs a worker script in a process of its own: what llama.cpp does on an error is to abort.
+
+The request is a JSON file, the response a file of JSON lines that grows while the worker works, so that
+progress can be shown and a cancelled worker simply be killed. The scripts run by path, because under
+ComfyUI the pack has no importable name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..errors import ExportError, GDPOError
+
+LLAMA_WORKER = Path(__file__).with_name("worker.py")
+
+_POLL_SECONDS = 0.1
+_KILL_SECONDS = 5.0
+# GGML_NO_BACKTRACE: on an abort ggml would start a debugger. Threads without work that spin for ever slow a
+# busy machine down by up to 40 times; those that sleep at once wake up late. GNU's OpenMP counts turns,
+# Intel's and LLVM's milliseconds.
+_WAITING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
+_ENVIRONMENT = {
+    "GGML_NO_BACKTRACE": "1",
+    "PYTHONIOENCODING": "utf-8",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def run_worker(
+    script: Path,
+    request: Mapping[str, object],
+    *,
+    poll: Callable[[], None] = lambda: None,
+    on_lines: Callable[[int], None] = lambda lines: None,
+    error: type[GDPOError] = ExportError,
+) -> list[dict]:
+    """Run `script` with `request` and return the lines of its response.
+
+    Args:
+        script: The worker program.
+        request: Plain JSON.
+        poll: Called while the worker runs; if it raises, the worker is killed.
+        on_lines: Called with the number of response lines whenever more have come; may raise too.
+        error: Raised when the worker fails, with the reason the worker or llama.cpp gave.
+
+    Raises:
+        GDPOError: Of the class `error`.
+    """
+    with tempfile.TemporaryDirectory(prefix="gdpo-", ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        response = folder / "response.jsonl"
+        response.touch()
+        with (folder / "log.txt").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(script), str(folder / "request.json"), str(response)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
+            )
+        try:
+            code = _wait(process, response, poll, on_lines)
+        finally:
+            _kill(process)
+        lines = _read_lines(response)
+        if code != 0 or not lines or "error" in lines[-1]:
+            text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+            raise error(
+                f"{request.get('task', 'The worker')} failed: {_reason(code, lines, text)}."
+            )
+        return lines
+
+
+def _wait(
+    process: subprocess.Popen,
+    response: Path,
+    poll: Callable[[], None],
+    on_lines: Callable[[int], None],
+) -> int:
+    known = 0
+    while True:
+        try:
+            code = process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        poll()
+        count = response.read_bytes().count(b"\n")
+        if count > known:
+            known = count
+            on_lines(count)
+        if code is not None:
+            return code
+
+
+def _kill(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait(_KILL_SECONDS)
+
+
+def _read_lines(response: Path) -> list[dict]:
+    """Whole lines only: a killed or crashed worker may have left half of one."""
+    text = response.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n")[:-1] if line]
+
+
+def _reason(code: int, lines: list[dict], log: str) -> str:
+    if lines and "error" in lines[-1]:
+        return str(lines[-1]["error"]).rstrip(".")
+    written = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in written if "GGML_ASSERT" in line or "Error" in line]
+    last = (telling or written or ["it left no message"])[-1][:300].rstrip(".")
+    if code < 0:
+        return f"it was ended by {_signal_name(-code)} ({last})"
+    return f"it ended with code {code} ({last})"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _environment() -> dict[str, str]:
+    """The worker's; what the user has set counts."""
+    waiting = {} if "OMP_WAIT_POLICY" in os.environ else _WAITING
+    return _ENVIRONMENT | waiting | os.environ

@@ -1,0 +1,33 @@
+"""The llama.cpp that is installed here, and how to install it; standard library only."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+
+_WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
+
+
+def runtime_version() -> str | None:
+    """The installed llama-cpp-python's version without its local part, or None."""
+    try:
+        return metadata.version("llama_cpp_python").split("+")[0]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def runtime_remedy() -> str:
+    """How to install llama-cpp-python here, on one line."""
+    command = f"{shlex.quote(sys.executable)} -m pip install llama-cpp-python"
+    return (
+        f"run `{command}` (compiles for some minutes and needs a C++ compiler), or take a ready wheel: "
+        f"`{command} --extra-index-url {_WHEELS}/cpu` (for an NVIDIA card end with cu124 instead of cpu)"
+    )
+
+
+def lean_cmake_args() -> str:
+    """The value of CMAKE_ARGS that builds of llama-cpp-python only what is used here."""
+    include = (Path(__file__).resolve().parent / "lean.cmake").as_posix()
+    return shlex.join(["-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={include}"])

@@ -1,0 +1,101 @@
+"""What the passes of a training take, found by running them on the `meta` device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..rollouts import Rollouts
+from ..rollouts.llama_step.layout import OtherShapeError, read_layout
+from ..settings import TrainSettings
+from ..update.passes import differentiate, plan_update
+from .trace import tracing
+from .weights import size_of
+
+
+def trace_update(
+    model: Any, vocabulary: int, settings: TrainSettings, rewards: int, prompt_tokens: int
+) -> tuple[dict[str, int], int]:
+    """Peak of the largest micro-batch, of logits and of all others; and what is left of it: the gradients."""
+    prompts = min(
+        settings.prompts_per_step, settings.micro_batch
+    )  # more make more batches, not larger ones
+    rollouts = _longest(prompts, prompt_tokens, settings.max_new_tokens, settings.group_size)
+    last = plan_update(model, rollouts, settings)[-1]
+    count = len(rollouts.lengths)
+    with tracing(model, vocabulary) as trace:
+        passed = differentiate(
+            model,
+            rollouts,
+            torch.zeros(count),
+            torch.zeros(rewards, count),
+            settings,
+            lambda: None,
+            batches=[replace(last, parts=last.parts[-1:])],
+        )
+        kept = sum(trace.live.values())
+        del passed
+    return trace.peak, kept
+
+
+def _longest(prompts: int, prompt_tokens: int, length: int, group: int = 1) -> Rollouts:
+    """Completions of full length; some differ by a token, in the prompt or themselves, so that masks are needed."""
+    count = prompts * group
+    prompt_ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long)
+    prompt_ids[:, -1] = torch.arange(prompts)
+    prompt_mask = torch.ones(prompts, prompt_tokens, dtype=torch.long)
+    prompt_mask[1:, :1] = 0
+    mask = torch.ones(count, length, dtype=torch.bool)
+    mask[1:group, max(1, length - 1) :] = False
+    return Rollouts(
+        prompt_ids.repeat_interleave(group, 0),
+        prompt_mask.repeat_interleave(group, 0),
+        torch.zeros(count, length, dtype=torch.long),
+        mask,
+        torch.zeros(count, length),
+        (),
+    )
+
+
+@torch.no_grad()
+def trace_prefill(
+    model: Any, vocabulary: int, settings: TrainSettings, prompt_tokens: int
+) -> tuple[int, int]:
+    """Bytes of the cache when all completions are complete, and peak of the prompts' pass."""
+    prompts = settings.prompts_per_step
+    ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long)
+    mask = _longest(prompts, prompt_tokens, 1).prompt_mask
+    with tracing(model, vocabulary) as trace:
+        output = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        layers = output.past_key_values.layers
+        held = sum(size_of(layer.keys) + size_of(layer.values) for layer in layers)
+        prefill = sum(trace.peak.values()) - held
+    rows = prompts * settings.group_size
+    if _shares_prompts(model):  # the prompts' tokens are there once for a group
+        own = [_size(layer, rows, settings.max_new_tokens) for layer in layers]
+        held += max(own)
+    else:
+        length = prompt_tokens + settings.max_new_tokens
+        own = [_size(layer, rows, _seen(layer, length)) for layer in layers]
+        held = max(own)
+    return sum(own) + held, prefill  # a layer that grows is there twice
+
+
+def _shares_prompts(model: Any) -> bool:
+    try:
+        read_layout(model)
+    except OtherShapeError:
+        return False
+    return True
+
+
+def _size(layer: Any, rows: int, tokens: int) -> int:
+    token = size_of(layer.keys[:1, :, :1]) + size_of(layer.values[:1, :, :1])
+    return rows * tokens * token
+
+
+def _seen(layer: Any, length: int) -> int:
+    """What is kept of so many tokens."""
+    return min(length, getattr(layer, "sliding_window", None) or length)

@@ -1,0 +1,166 @@
+"""What directs a run: scales, progress and smoothed Gramian, and from them the weights of each step.
+
+All of it is `(K,)` and `(K, K)` in float64, small enough to be written as JSON into a checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError, shorten
+from ..to_json import to_json
+from . import advantages, gramian as geometry
+from .methods import Objective, reward_advantages
+from .weighting import deficits, spread, weigh, working_preference
+
+# Geometry is smoothed over about 10 steps, since one step's Gramian is mostly noise. Progress is not: weights that
+# follow an average come late, and what comes late swings.
+_GRAMIAN_DECAY = 0.9
+# Steps with the plain preferences, over whose rewards the start is averaged.
+_WARMUP = 3
+# A step's Gramian counts with at most this multiple of the smoothed one's trace: one very long gradient would
+# rule the map for tens of steps, long after it was clipped in the update.
+_MAX_GROWTH = 4.0
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What one step decided and found, for the record. `(K,)` and `(K, K)`."""
+
+    weights: Tensor
+    preferences: Tensor
+    deficits: Tensor
+    cosines: Tensor
+    wedges: Tensor
+    dispersion: float
+    dispersion_reached: bool
+
+
+class Director:
+    """Decides the weights of each step of one run."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self._steps = 0
+        self._scale: Tensor | None = None
+        self._means: Tensor | None = None
+        self._starts: Tensor | None = None
+        self._gramian: Tensor | None = None
+        self._decided = objective.preferences
+
+    def observe(self, rewards: Tensor) -> Tensor:
+        """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
+        self._steps += 1
+        means = rewards.flatten(1).nanmean(1)  # NaN for a reward that scored nothing in this step
+        self._means = _smooth(self._means, means, 0.0)  # the newest that is known
+        if self._steps <= _WARMUP:
+            self._starts = _smooth(self._starts, means, 1 - 1 / self._steps)
+        else:  # a reward that scored nothing until now starts here
+            self._starts = torch.where(self._starts.isnan(), means, self._starts)
+        self._scale = advantages.update_scale(self._scale, rewards, self.objective.ranges)
+        return reward_advantages(self.objective, rewards, self._scale)
+
+    def decide(self) -> Tensor:
+        """The weights of this step, `(K,)`, from its rewards and the gradients of the steps before it.
+
+        They are decided before the backward pass, so that it has to make one combined gradient only. The
+        Gramian is smoothed over about 10 steps: that the newest is missing changes little.
+        """
+        active = self.objective.preferences > 0  # the others are only watched
+        weights = torch.zeros_like(self.objective.preferences)
+        weights[active] = self._weights(active)
+        self._decided = weights
+        return weights
+
+    def measure(self, raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Direction:
+        """Take in the inner products of this step's reward gradients, and describe the step.
+
+        Args:
+            raw: g_k . g_l, `(K, K)`.
+            advantage: `(K, N)`.
+            squared_norms: |s_i|^2, `(N,)`.
+        """
+        objective, deficit = self.objective, self._deficits()
+        active = objective.preferences > 0
+        now = geometry.debiased(raw, advantage, squared_norms)
+        self._gramian = _smooth(self._gramian, self._limited(now, active), _GRAMIAN_DECAY)
+        shown = geometry.positive_semidefinite(self._gramian)
+        matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
+        reached = geometry.dispersion(self._decided[active], matrix)
+        working = working_preference(objective.preferences, deficit)
+        return Direction(
+            weights=self._decided,
+            preferences=working if objective.directs else objective.preferences,
+            deficits=deficit,
+            cosines=geometry.cosines(shown),
+            wedges=geometry.wedges(shown),
+            dispersion=reached,
+            dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
+        )
+
+    def _limited(self, now: Tensor, active: Tensor) -> Tensor:
+        """A step's Gramian, shortened where its trace is far above that of the steps before."""
+        if self._gramian is None:
+            return now
+        found, known = (m.diagonal()[active].nansum() for m in (now, self._gramian))
+        limit = _MAX_GROWTH * known
+        return now * (limit / found) if found > limit > 0 else now
+
+    def _weights(self, active: Tensor) -> Tensor:
+        """The weights of the rewards that have a preference, to sum 1: only proportions count in the update."""
+        objective, preferences = self.objective, self.objective.preferences[active]
+        if not objective.directs or self._steps <= _WARMUP:
+            return preferences
+        deficit = self._deficits()[active]
+        matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
+        weights = weigh(objective.weighting, matrix, preferences, deficit)
+        working = working_preference(preferences, deficit)
+        weights = spread(weights, matrix, working, objective.dispersion_floor)
+        return weights / weights.sum().clamp(min=1e-30)
+
+    def _deficits(self) -> Tensor:
+        objective, means = self.objective, self._means
+        if means is None or self._starts is None:
+            return torch.ones_like(objective.preferences)
+        known = deficits(means, self._starts, objective.targets, objective.ranges)
+        return known.nan_to_num(1.0)  # never scored so far: as far from the target as at the start
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as plain JSON."""
+        return {name: to_json(value) for name, value in vars(self).items() if name != "objective"}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            TrainingError: It is not such a state.
+        """
+        if state.keys() != self.state().keys():
+            raise TrainingError(
+                f"A checkpoint's state has the entries {shorten(sorted(state))}, which are not this version's; "
+                "start a new run."
+            )
+        for name, value in state.items():
+            setattr(self, name, _tensor(value) if isinstance(value, list) else value)
+
+
+def _smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
+    """Exponential average that starts at its first value; NaN on either side leaves the other."""
+    if previous is None:
+        return now
+    average = decay * previous + (1 - decay) * now
+    return torch.where(now.isnan(), previous, torch.where(previous.isnan(), now, average))
+
+
+def _tensor(values: list[Any]) -> Tensor:
+    """A tensor from JSON, in which NaN is null."""
+    known = [[_number(v) for v in row] if isinstance(row, list) else _number(row) for row in values]
+    return torch.tensor(known, dtype=torch.float64)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

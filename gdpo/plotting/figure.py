@@ -1,0 +1,87 @@
+"""One figure of one or several runs: did the rewards rise, and at what price?
+
+Everything is drawn through matplotlib's objects, never through pyplot, whose state is global and
+belongs to the host. What is drawn is prepared in `plot_data`, the panels are in `plot_panels`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TrainingError, shorten
+from . import panels
+from .data import LINES, Plan, Records
+
+SIZE_INCHES = (15.0, 10.5)
+DOTS_PER_INCH = 100
+
+
+def plot_convergence(runs: Mapping[str, Records], path: Path | None = None) -> np.ndarray:
+    """The convergence figure of one run, or of several laid over each other.
+
+    Args:
+        runs: Name of the run -> its history records, in order. At most four.
+        path: Where to write the figure as PNG, too; a file there is replaced in one piece.
+
+    Returns:
+        Shape (height, width, 3), uint8.
+
+    Raises:
+        TrainingError: There is no run or too many, or the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not 1 <= len(runs) <= len(LINES):
+        raise TrainingError(f"A figure shows 1 to {len(LINES)} runs. Found {len(runs)}.")
+    figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    _draw(figure, Plan.of(runs))
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    if path is not None:
+        _write_png(pixels, Path(path))
+    return pixels
+
+
+def _draw(figure: Any, plan: Plan) -> None:
+    edges = {"left": 0.052, "right": 0.985, "top": 0.905, "bottom": 0.058}
+    rows = figure.add_gridspec(3, 1, height_ratios=[1.25, 1.1, 0.85], hspace=0.33, **edges)
+    upper, middle = (
+        rows[row].subgridspec(1, 2, width_ratios=[2, 1], wspace=0.05) for row in (0, 1)
+    )
+    lower = rows[2].subgridspec(1, 5, wspace=0.32)
+    panels.draw_title(figure, plan)
+    panels.draw_rewards(figure.add_subplot(upper[0]), plan)
+    panels.draw_key(figure.add_subplot(upper[1]), plan)
+    panels.draw_weights(figure.add_subplot(middle[0]), plan)
+    panels.draw_conflicts(figure, middle[1], plan)
+    small = [figure.add_subplot(lower[column]) for column in range(5)]
+    panels.draw_length(small[0], plan)
+    panels.draw_truncated(small[1], plan)
+    panels.draw_dispersion(small[2], plan)
+    panels.draw_kl(small[3], plan)
+    panels.draw_entropy(small[4], plan)
+
+
+def _write_png(pixels: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(
+            f"The figure cannot be written to {shorten(str(path), 200)}: {error.strerror}."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Policies: loading a base safely, its LoRA adapters, its chat template."""

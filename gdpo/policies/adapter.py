@@ -1,0 +1,134 @@
+"""LoRA adapters as plain data: read off a model, put onto it, kept in peft's two standard files."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import PolicyError
+
+_ADAPTER_FILE = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A LoRA adapter as plain data: peft's configuration as JSON, and its tensors on the CPU."""
+
+    config: dict[str, Any]
+    state: dict[str, torch.Tensor]
+
+
+def read_adapter(model: Any) -> Adapter:
+    """Copy the adapter that is on `model` to the CPU."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    config = model.peft_config["default"].to_dict()
+    return Adapter(_json(config), {k: v.detach().cpu().clone() for k, v in state.items()})
+
+
+def save_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write peft's two standard files into `folder`, so that any peft program can load them."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(adapter.config, indent=2, sort_keys=True)
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    save_file(adapter.state, folder / _ADAPTER_FILE)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Read an adapter from peft's two standard files.
+
+    Raises:
+        PolicyError: A file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return Adapter(config, load_file(folder / _ADAPTER_FILE))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise PolicyError(
+            f"The adapter in {str(folder)!r} cannot be read ({error}); train again or restore the folder."
+        ) from error
+
+
+def fresh_config(rank: int, alpha: int) -> dict[str, Any]:
+    """Configuration of a new adapter on all linear layers, as plain JSON."""
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    return _json(config.to_dict())
+
+
+def wrap(model: Any, config: dict[str, Any]) -> Any:
+    """The model with an adapter of this configuration on it.
+
+    Raises:
+        PolicyError: The architecture takes none.
+    """
+    from peft import PeftConfig, get_peft_model
+
+    # The model's own folder: an adapter that was trained elsewhere may name another path.
+    config = {**config, "base_model_name_or_path": model.name_or_path}
+    with warnings.catch_warnings():  # peft still reads a name that transformers 5 has renamed
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        try:
+            return get_peft_model(model, PeftConfig.from_peft_type(**config))
+        except ValueError as error:
+            raise PolicyError(
+                f"LoRA cannot be put on {model.config.model_type!r} models ({' '.join(str(error).split())}); use "
+                "another model."
+            ) from error
+
+
+def unwrap(model: Any) -> None:
+    """Take the adapter off the model that `wrap` put it on."""
+    base = model.unload()
+    if hasattr(base, "peft_config"):  # peft leaves it behind and would warn at the next adapter
+        del base.peft_config
+    base.requires_grad_(False)
+
+
+def write_adapter(model: Any, adapter: Adapter) -> None:
+    """Copy `adapter` into the adapter that is on `model`.
+
+    Raises:
+        PolicyError: It belongs to another model.
+    """
+    from peft import set_peft_model_state_dict
+
+    result = set_peft_model_state_dict(model, adapter.state)
+    missing = [key for key in result.missing_keys if "lora_" in key]
+    if missing or result.unexpected_keys:
+        key = (missing or result.unexpected_keys)[0]
+        raise PolicyError(
+            f"The adapter does not fit this model (first difference: {key!r}); "
+            "load the base model that it was trained on."
+        )
+
+
+def _json(config: dict[str, Any]) -> dict[str, Any]:
+    """Make peft's configuration JSON: sets become sorted lists, enums their values."""
+
+    def convert(value: object) -> object:
+        return (
+            sorted(value)
+            if isinstance(value, (set, frozenset))
+            else getattr(value, "value", str(value))
+        )
+
+    return json.loads(json.dumps(config, default=convert))

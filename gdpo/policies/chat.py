@@ -1,0 +1,40 @@
+"""Prompts to tokens, by the model's own chat template, and the tokens that end a completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import PolicyError, shorten
+from ..prompts import Prompt
+from .template_limits import time_limit
+
+
+def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
+    """The text that the model is given: by its chat template, or the plain contents without one."""
+    if not tokenizer.chat_template:
+        return "\n\n".join(content for _, content in prompt.messages)
+    messages = [{"role": role, "content": content} for role, content in prompt.messages]
+    try:
+        with time_limit():
+            return tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PolicyError(
+            f"The model's chat template refuses the prompt {shorten(prompt.text)} ({reason}); "
+            "many templates know no system role: leave `system` empty."
+        ) from error
+
+
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Token ids of the rendered prompt; a chat template brings its own special tokens."""
+    plain = not tokenizer.chat_template
+    return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Ids of the tokens that end a completion."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
+    return sorted(i for i in ids if i is not None)

@@ -1,0 +1,179 @@
+"""What a model's folder may hold, looked at before any library opens it: it may come from a stranger.
+
+Weights are read as safetensors alone and code of a model is never run. But a model's JSON files can also name
+other files, other models and kernels, which libraries then open, load and download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import PolicyError, shorten
+
+# How attention may be computed; all other values of these keys name code, which libraries fetch from the hub.
+_IMPLEMENTATIONS = {None, "eager", "sdpa", "grouped_mm", "batched_mm"}
+# Weights that a configuration asks for, per byte of weights in the files: 2 in a 4-bit model, and some slack.
+_MAX_WEIGHTS_PER_BYTE = 8
+# A tokenizer has tens of megabytes, other JSON files far less; parsing takes some ten times that in memory.
+_MAX_JSON_BYTES = 256 * 2**20
+# Of each end of a file of weights: larger than its header, so that weights are among it.
+_SAMPLE_BYTES = 16 * 2**20
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder that is no complete model, or from which something else would be read than its own files.
+
+    Raises:
+        PolicyError: The message says what and what to do.
+    """
+    shown = repr(str(folder))
+    if not (folder / "config.json").is_file():
+        raise PolicyError(
+            f"{shown} is not a Hugging Face model folder: it has no config.json; "
+            "choose the folder that holds config.json and *.safetensors."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise PolicyError(
+            f"{shown} has no *.safetensors file; other formats may run code and are not read: "
+            "download or convert the safetensors version."
+        )
+    if (folder / "adapter_config.json").exists():
+        raise PolicyError(
+            f"{shown} holds an adapter (adapter_config.json), which can name any other model as its base; "
+            "merge it into its model, or move the file away to load the model alone."
+        )
+    _check_links(folder)
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        _check_names(folder / name)
+    for index in folder.glob("*.index.json"):
+        _check_index(index)
+    _check_size(folder)
+
+
+def digest_folder(folder: Path) -> str:
+    """Tells whether two folders hold the same model: of its configuration, and of samples of its weights.
+
+    Both ends of each file are read, which a changed model always differs in somewhere; reading tens of
+    gigabytes at each start would take minutes.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE_BYTES))
+            stream.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _check_links(folder: Path) -> None:
+    """Weights may lie on another disk; every other file must be the folder's own, or of the same cached download."""
+    home = folder.resolve()
+    home = home.parent.parent if home.parent.name == "snapshots" else home
+    for file in folder.rglob("*"):
+        if file.is_symlink() and file.suffix != ".safetensors":
+            try:
+                inside = file.resolve().is_relative_to(home)
+            except (OSError, RuntimeError):  # a ring of links
+                inside = False
+            if not inside:
+                raise PolicyError(
+                    f"{str(folder)!r}: {file.name!r} is a symlink that leads out of the folder; "
+                    "copy the file there instead."
+                )
+
+
+def _check_names(file: Path) -> None:
+    for key, value in _entries(_read(file)):
+        if key.endswith("_implementation") and not _is_implementation(value):
+            raise PolicyError(
+                f"{str(file)!r} asks for {key} {shorten(value)}, code from outside the model; "
+                "remove the entry."
+            )
+        if key.endswith("_file") and isinstance(value, str) and not _is_plain(value):
+            raise PolicyError(
+                f"{str(file)!r} names a file outside the model's folder: {key} {shorten(value)}; "
+                "remove the entry."
+            )
+
+
+def _is_implementation(value: object) -> bool:
+    values = value.values() if isinstance(value, dict) else [value]
+    return all(one is None or (isinstance(one, str) and one in _IMPLEMENTATIONS) for one in values)
+
+
+def _check_index(file: Path) -> None:
+    shards = _read(file).get("weight_map")
+    names = shards.values() if isinstance(shards, dict) else [shards]
+    for name in names:
+        if not isinstance(name, str) or not _is_plain(name) or not name.endswith(".safetensors"):
+            raise PolicyError(
+                f"{str(file)!r} names weights outside the model's folder or of another format: "
+                f"{shorten(name)}; get the model's original file."
+            )
+
+
+def _check_size(folder: Path) -> None:
+    """A configuration may ask for any number of weights; those that no file holds are made in memory."""
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+    config = _read(folder / "config.json")
+    for part in [config, *(value for _, value in _entries(config) if isinstance(value, dict))]:
+        width, layers = (
+            _size(part, "hidden_size", "n_embd"),
+            _size(part, "num_hidden_layers", "n_layer"),
+        )
+        inner, rows = _size(part, "intermediate_size", "n_inner"), _size(part, "vocab_size")
+        wanted = max(layers * width * max(width, inner), rows * width, layers)
+        if wanted > _MAX_WEIGHTS_PER_BYTE * held:
+            raise PolicyError(
+                f"{str(folder / 'config.json')!r} asks for over {wanted:.1e} weights, but the files hold "
+                f"{held} bytes; get the model's original files."
+            )
+
+
+def _size(part: dict[str, Any], *names: str) -> int:
+    found = (part.get(name) for name in names)
+    return next((value for value in found if isinstance(value, int) and value > 0), 1)
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not any(character in name for character in "/\\:\0") and name != ".."
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """All (key, value) pairs of nested JSON, without recursion."""
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            yield from part.items()
+            parts.extend(part.values())
+        elif isinstance(part, list):
+            parts.extend(part)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The file's JSON object; empty where there is no file."""
+    if not file.exists():
+        return {}
+    try:
+        if file.stat().st_size > _MAX_JSON_BYTES:
+            raise PolicyError(
+                f"{str(file)!r} has more than {_MAX_JSON_BYTES // 2**20} MiB; get the original file."
+            )
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PolicyError(
+            f"{str(file)!r} cannot be read ({shorten(reason)}); get the model's original file."
+        ) from error
+    if not isinstance(content, dict):
+        raise PolicyError(
+            f"{str(file)!r} should hold a JSON object. Found {shorten(content)}; get the model's original file."
+        )
+    return content

@@ -1,0 +1,225 @@
+"""Loading a model from a stranger's folder or the hub: safetensors alone, none of its code, nothing else fetched."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..allocator import lean_heap
+from ..errors import PolicyError
+from .base import Base
+from .folder_checks import check_model_folder, digest_folder
+from .policy import Policy
+from .template_limits import check_template
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "int8", "nf4")
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# Of a hub repository, what `from_pretrained` reads: not the same weights in other formats and folders.
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_NOT_HUB_FILES = ["consolidated*", "*/*"]
+
+
+def load_policy(
+    model: str | Path,
+    *,
+    precision: str = "auto",
+    device: str = "auto",
+    allow_download: bool = False,
+) -> Policy:
+    """Load a causal language model from a folder, or by hub id, as an untrained policy.
+
+    Only safetensors are read and no code that comes with a model is run.
+
+    Args:
+        model: A folder with `config.json`, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        precision: One of `PRECISIONS`; "auto" is bf16 (fp16 on old cards) on CUDA and fp32 on a CPU.
+        device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:0".
+        allow_download: Whether a hub id may be fetched; otherwise only the local cache is read.
+
+    Raises:
+        PolicyError: The model cannot be used; the message says why and what to do.
+    """
+    device = resolve_device(device)
+    precision = resolve_precision(precision, device)
+    source = _resolve_source(model)
+    folder = find_folder(source, allow_download)
+    check_model_folder(folder)
+    tokenizer = _load_tokenizer(source, folder)
+    with lean_heap(device):
+        module = _load_model(source, folder, precision, device)
+    rows = module.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise PolicyError(
+            f"The tokenizer of {source!r} has {len(tokenizer)} tokens but the model only {rows}; "
+            "use the tokenizer files that belong to this model."
+        )
+    if not tokenizer.chat_template:
+        logger.warning(
+            "%r has no chat template: prompts are given to it as plain text, without roles.", source
+        )
+    return Policy(Base(module, tokenizer, source, precision, device, digest_folder(folder)))
+
+
+def resolve_device(device: str) -> str:
+    """The device that "auto" stands for, or the named one, checked.
+
+    Raises:
+        PolicyError: There is no such device.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in {"cpu", "cuda"}:
+        raise PolicyError(f"`device` should be auto, cpu or cuda. Found {device!r}.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PolicyError(
+            f"`device` is {device!r} but torch sees no CUDA card; choose auto or cpu."
+        )
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """The precision that "auto" stands for on this device, or the named one, checked.
+
+    Raises:
+        PolicyError: There is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise PolicyError(
+            f"`precision` should be one of {', '.join(PRECISIONS)}. Found {precision!r}."
+        )
+    if precision in {"int8", "nf4"}:
+        try:
+            import bitsandbytes  # noqa: F401
+        except ImportError as error:
+            raise PolicyError(
+                f"`precision` {precision!r} needs bitsandbytes, which is not installed: "
+                "run `pip install bitsandbytes`, or choose bf16."
+            ) from error
+    if precision != "auto":
+        return precision
+    if device == "cpu":
+        return "fp32"  # bf16 matrix products are slower than fp32 on most CPUs
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _resolve_source(model: str | Path) -> str:
+    folder = Path(model)
+    if not folder.is_dir():
+        if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
+            raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")
+        return str(model)
+    return str(folder)
+
+
+def find_folder(source: str, allow_download: bool) -> Path:
+    """The model's folder; of a hub id, that in the local cache, fetched if that is allowed.
+
+    Libraries are given folders only: with a hub id some of them ask the hub whatever they are told.
+
+    Raises:
+        PolicyError: A hub id is not in the cache and may not or cannot be fetched.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                source,
+                local_files_only=not allow_download,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_NOT_HUB_FILES,
+            )
+        )
+    except Exception as error:  # of many classes: network, access, cache
+        remedy = (
+            "check the hub id and the network"
+            if allow_download
+            else "it is neither a folder nor in the local cache, and downloads are switched off"
+        )
+        raise PolicyError(_load_message("files", source, remedy, error)) from error
+
+
+def _load_tokenizer(source: str, folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        raise PolicyError(_load_message("tokenizer", source, _remedy(error), error)) from error
+    templates = tokenizer.chat_template or {}
+    for template in [templates] if isinstance(templates, str) else templates.values():
+        check_template(template, source)
+    if tokenizer.eos_token_id is None:
+        raise PolicyError(
+            f"The tokenizer of {source!r} names no end-of-sequence token, so no completion could end; "
+            "set `eos_token` in its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
+    import transformers
+    from packaging.version import Version
+
+    dtype = _DTYPES.get(precision, torch.bfloat16 if device != "cpu" else torch.float32)
+    # transformers renamed the argument in 4.56 and warns about the old name since.
+    name = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+    options: dict[str, Any] = {name: dtype}
+    if precision in {"int8", "nf4"}:
+        options["quantization_config"] = _quantization(precision, dtype)
+        options["device_map"] = {"": device}
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **options,
+        )
+    except Exception as error:
+        raise PolicyError(_load_message("model", source, _remedy(error), error)) from error
+    model.name_or_path = source  # what adapters call their base, not its place in a cache
+    if precision not in {"int8", "nf4"}:
+        model = model.to(device)
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights for inference on such CPUs; its kernel for the packed form has no
+        # backward, so gradients after the first sampling would silently stop at the layer.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval().requires_grad_(False)
+
+
+def _quantization(precision: str, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _remedy(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            "code that comes with a model is never run: use an architecture that transformers knows"
+        )
+    return "check that the folder is complete and of a causal language model"
+
+
+def _load_message(part: str, source: str, remedy: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    return (
+        f"The {part} of {source!r} cannot be loaded: {remedy} ({type(error).__name__}: {reason})."
+    )

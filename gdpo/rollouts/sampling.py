@@ -1,0 +1,214 @@
+"""Sampling G completions for each prompt, with the prompt's prefill shared by its group.
+
+Plain torch and transformers: no compiler, vLLM or FlashAttention is needed. A Llama-shaped model is decoded
+by `llama_step`, after a comparison with its own forward; any other model with a cache of keys and values by its
+own forward (`cache_decoder`); the rest by its own `generate` (`fallback`). Finished rows leave the batch. Row i of
+the result depends on its own row of random numbers alone, so a seed gives the same completions however the
+batch shrinks meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import PolicyError, shorten
+from ..out_of_memory import is_out_of_memory
+from ..policies.chat import encode_prompt, stop_ids
+from ..polling import polled
+from ..prompts import Prompt
+from ..rewards.reward import Completion
+from .cache_decoder import Decoder, has_cache
+from .choose_token import Limits, draw_uniforms
+from .decoders import choose_decoder
+from .fallback import generate
+from .llama_step.recording import unless_recording
+from .merged_layers import merged
+from .rows import Drawing, StopStrings
+
+__all__ = ["Rollouts", "sample"]
+
+# Rows are dropped from the cache when this share of them has finished: each drop copies the cache.
+_DROP_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """N = B * G completions; those of prompt b are rows b*G to (b+1)*G - 1.
+
+    Attributes:
+        prompt_ids, prompt_mask: `(N, P)`, padded on the left.
+        completion_ids, completion_mask: `(N, T)`, padded on the right; the mask covers the stop token.
+        logprobs: `(N, T)`, of the sampled tokens at the sampling temperature; 0 where masked.
+        completions: Text, token count and whether the length limit cut it, for each row.
+        entropy: `(N, T)`, of the distribution at each step, in nats; 0 where masked.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+    logprobs: Tensor
+    completions: tuple[Completion, ...]
+    entropy: Tensor | None = None
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each completion, `(N,)`."""
+        return self.completion_mask.sum(1)
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    group_size: int = 1,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    seed: int,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    stop: Sequence[str] = (),
+    poll: Callable[[], None] = lambda: None,
+) -> Rollouts:
+    """Sample `group_size` completions for each prompt.
+
+    The returned log-probabilities and entropies are those of the full distribution at the temperature,
+    whatever `top_k`, `top_p` and `min_p` leave of it: the trainer's policy is the full distribution.
+
+    Args:
+        model: A causal language model, with or without an adapter, in evaluation mode.
+        tokenizer: Its tokenizer.
+        prompts: B prompts.
+        group_size: G.
+        max_new_tokens: Longest completion; one that reaches it is marked truncated.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        seed: The completions depend on it, the prompts and the model alone.
+        top_k: Sample only from the likeliest so many tokens; 0 is all.
+        top_p: Sample only from the fewest tokens that reach this share of the probability; 1 is all.
+        min_p: Sample only from tokens at least this many times as likely as the likeliest; 0 is all.
+        stop: Texts that end a completion, and are cut from its text.
+        poll: Called before each layer of each pass; may raise to stop.
+
+    Raises:
+        PolicyError: A prompt leaves no room for a completion in the model's context, or memory ran out.
+    """
+    prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
+    uniforms = draw_uniforms(len(prompts) * group_size, max_new_tokens, seed)
+    stops = torch.tensor(stop_ids(model, tokenizer), device=prompt_ids.device)
+    strings = StopStrings(tokenizer, stop, len(uniforms)) if any(stop) else None
+    limits = Limits(top_k, top_p, min_p)
+    drawing = Drawing(uniforms.to(prompt_ids.device), temperature, limits, stops, strings)
+    whole = (
+        prompt_ids.repeat_interleave(group_size, 0),
+        prompt_mask.repeat_interleave(group_size, 0),
+    )
+    poll = unless_recording(poll)
+    with _explained(len(uniforms), max_new_tokens), merged(model), polled(model, poll):
+        if has_cache(model):
+            longest = prompt_ids.shape[1] + max_new_tokens
+            decoder, quick = choose_decoder(
+                model, prompt_ids, prompt_mask, group_size, longest, poll
+            )
+            with quick:
+                _run(decoder, drawing, max_new_tokens, poll)
+        else:
+            generate(model, *whole, max_new_tokens, lambda logits: _forced(drawing, logits, poll))
+    mask = drawing.finish(tokenizer.pad_token_id)
+    if not drawing.logprobs.isfinite().all():
+        raise PolicyError(
+            "The model computes numbers that are not finite, so nothing can be sampled from it; load it in bf16 or "
+            "fp32."
+        )
+    length = int(mask.sum(1).max())
+    ids, mask = drawing.ids[:, :length], mask[:, :length]
+    completions = _completions(tokenizer, ids, mask, drawing.ended, stops, strings)
+    numbers = drawing.logprobs[:, :length], drawing.entropy[:, :length]
+    return Rollouts(*whole, ids, mask, numbers[0], completions, numbers[1])
+
+
+@contextmanager
+def _explained(rows: int, max_new_tokens: int) -> Iterator[None]:
+    """Say what to lower when memory runs out."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PolicyError(
+            f"Memory ran out while {rows} completions of up to {max_new_tokens} tokens were sampled "
+            f"({shorten(str(error))}); lower `group_size`, `prompts_per_step` or `max_new_tokens`."
+        ) from error
+
+
+def _run(decoder: Decoder, drawing: Drawing, max_new_tokens: int, poll: Callable[[], None]) -> None:
+    for t in range(max_new_tokens):
+        poll()
+        tokens = drawing.draw(decoder.logits)
+        done = drawing.done()
+        if done == len(tokens) or t == max_new_tokens - 1:
+            return
+        if done >= _DROP_SHARE * len(tokens):
+            stay = drawing.leave()
+            decoder.keep(stay)
+            tokens = tokens[stay]
+        decoder.advance(tokens)
+
+
+def _forced(drawing: Drawing, logits: Tensor, poll: Callable[[], None]) -> tuple[Tensor, bool]:
+    """The next tokens, and whether all rows have ended."""
+    poll()
+    tokens = drawing.draw(logits)
+    return tokens, drawing.done() == len(tokens)
+
+
+def _encode(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of the prompts, `(B, P)`, padded on the left."""
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        if not ids:
+            raise PolicyError(f"The prompt {shorten(prompt.text)} has no tokens; remove it.")
+        if limit and len(ids) + max_new_tokens > limit:
+            raise PolicyError(
+                f"The prompt {shorten(prompt.text)} has {len(ids)} tokens, which with {max_new_tokens} new "
+                f"ones exceeds the model's {limit}; lower `max_new_tokens` or shorten the prompt."
+            )
+    width = max(map(len, encoded))
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in encoded])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
+    return ids.to(model.device), mask.to(model.device)
+
+
+def _completions(
+    tokenizer: Any,
+    ids: Tensor,
+    mask: Tensor,
+    ended: Tensor,
+    stops: Tensor,
+    strings: StopStrings | None,
+) -> tuple[Completion, ...]:
+    shown = mask & ~torch.isin(ids, stops)
+    texts = tokenizer.batch_decode(
+        [row[keep].tolist() for row, keep in zip(ids, shown, strict=True)], skip_special_tokens=True
+    )
+    if strings is not None:
+        texts = [strings.cut(text) for text in texts]
+    return tuple(
+        Completion(text.strip(), int(tokens), not bool(end))
+        for text, tokens, end in zip(texts, mask.sum(1), ended, strict=True)
+    )

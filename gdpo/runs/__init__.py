@@ -1,0 +1,1 @@
+"""Runs: their folder, history and checkpoints, and the findings in them."""

@@ -1,0 +1,124 @@
+"""Checkpoints of a run: adapter, optimiser and director at a step, written whole or not at all.
+
+Everything else that a step depends on (prompts, random numbers, learning rate) follows from the step's
+number and the settings, so there is nothing more to save. JSON and safetensors only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import PolicyError, TrainingError
+from ..policies.adapter import Adapter, load_adapter, save_adapter
+from ..to_json import to_json
+
+_KEEP = 2  # the newest, and one before it in case the disk lies
+
+
+def save_checkpoint(
+    folder: Path, step: int, adapter: Adapter, optimizer: Any, state: dict[str, Any]
+) -> None:
+    """Write `folder/checkpoints/step-<step>`, then drop the oldest ones.
+
+    Args:
+        folder: The run's folder.
+        step: The last finished step.
+        adapter: The trained adapter after that step.
+        optimizer: The optimiser after that step.
+        state: What else the next step depends on, JSON.
+    """
+    from safetensors.torch import save_file
+
+    root = folder / "checkpoints"
+    final, temporary = root / f"step-{step:06d}", root / f".step-{step:06d}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_adapter(adapter, temporary)
+    tensors, numbers = _flatten(optimizer.state_dict()["state"])
+    save_file(tensors, temporary / "optimizer.safetensors")
+    content = to_json({"step": step, "optimizer": numbers, **state})
+    (temporary / "state.json").write_text(json.dumps(content), encoding="utf-8")
+    for file in temporary.iterdir():
+        _sync(file)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    for old in _steps(folder)[:-_KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The run's newest whole checkpoint, or None."""
+    found = _steps(folder)
+    return found[-1] if found else None
+
+
+def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str, Any]]:
+    """Read the adapter and the state, and put the optimiser where it was.
+
+    Raises:
+        TrainingError: A file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        adapter = load_adapter(checkpoint)
+        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        # Copies: a file that stays mapped into memory cannot be deleted on Windows.
+        tensors = {k: v.clone() for k, v in load_file(checkpoint / "optimizer.safetensors").items()}
+        slots = _unflatten(tensors, state.pop("optimizer"))
+    except (OSError, ValueError, KeyError, SafetensorError, PolicyError) as error:
+        raise TrainingError(
+            f"The checkpoint {str(checkpoint)!r} cannot be read ({error}); delete it to go on from the one before."
+        ) from error
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+    return adapter, state
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The whole checkpoints, oldest first; one that could not be deleted completely is none."""
+    found = [p for p in (folder / "checkpoints").glob("step-*") if (p / "state.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def _flatten(slots: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's state as tensors and numbers, named by the path to them; 8-bit states are nested."""
+    flat: dict[str, Any] = {}
+
+    def add(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                add(f"{path}.{name}", item)
+        else:
+            flat[path] = value
+
+    for index, slot in slots.items():
+        add(str(index), slot)
+    tensors = {
+        key: value.detach().cpu().contiguous().clone()
+        for key, value in flat.items()
+        if isinstance(value, Tensor)
+    }
+    return tensors, {key: value for key, value in flat.items() if key not in tensors}
+
+
+def _unflatten(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    slots: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **numbers}.items():
+        index, *path, name = key.split(".")
+        place = slots.setdefault(int(index), {})
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return slots
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())

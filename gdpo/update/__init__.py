@@ -1,0 +1,1 @@
+"""The update: log-probabilities, and every reward's gradient, in one backward pass."""

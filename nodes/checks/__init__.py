@@ -1,0 +1,1 @@
+"""What nodes declare and check before any work starts: inputs, values, graphs, paths, memory."""

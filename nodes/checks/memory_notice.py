@@ -1,0 +1,105 @@
+"""What Load Model and GDPO Train tell about memory before they take it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...gdpo.errors import PolicyError, TrainingError
+from ...gdpo.memory import (
+    MemoryEstimate,
+    estimate,
+    find_remedy,
+    free_memory,
+    read_config,
+    show,
+    weigh,
+)
+from ...gdpo.objective.methods import Objective
+from ...gdpo.policies.chat import encode_prompt
+from ...gdpo.policies.loading import find_folder
+from ...gdpo.policies.policy import Policy
+from ...gdpo.prompts import Prompt
+from ...gdpo.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+# Prompts whose tokens are counted, the longest texts: enough to find the longest one, or nearly.
+_COUNTED = 64
+
+
+def before_loading(
+    source: Path | str, precision: str, device: str, *, allow_download: bool = False
+) -> str:
+    """The weights against what is free.
+
+    Args:
+        source: The model's folder, or a hub id, whose files are fetched first if that is allowed: on the disk
+            they take no memory yet, and are checked before anything is read from them.
+        precision: Of the weights.
+        device: "auto", "cpu" or a CUDA device.
+        allow_download: Whether a hub id that is not in the cache may be fetched.
+
+    Raises:
+        PolicyError: The device could not hold the weights even if nothing else were on it.
+    """
+    try:
+        folder = find_folder(str(source), allow_download)
+        weights, precision, device = weigh(read_config(folder), precision, device)
+    except PolicyError as error:
+        return str(error)  # loading will say more
+    free, capacity = free_memory(device)
+    if weights > capacity:
+        raise PolicyError(
+            f"The weights of {_name(source)!r} need {show(weights)} in {precision}, and {device} has "
+            f"{show(capacity)} in all; choose nf4 or a smaller model."
+        )
+    left = free - weights
+    then = f"leaves {show(left)}" if left > 0 else "which is not enough: choose nf4 or free memory"
+    return f"weights: {show(weights)} in {precision}, of {show(free)} free on {device}; {then}"
+
+
+def _name(source: Path | str) -> str:
+    return source.name if isinstance(source, Path) else source
+
+
+def before_training(
+    policy: Policy, prompts: Sequence[Prompt], objective: Objective, settings: TrainSettings
+) -> tuple[str, str]:
+    """A line on what the training needs, or on what to change where it does not fit; and the table.
+
+    Raises:
+        TrainingError: The device could not hold it even if nothing else were on it.
+    """
+    base = policy.base
+    longest = sorted(prompts, key=lambda prompt: len(prompt.text), reverse=True)[:_COUNTED]
+    facts = {
+        "rewards": len(objective.rewards),
+        "precision": base.precision,
+        "device": base.device,
+        "prompt_tokens": max(len(encode_prompt(base.tokenizer, one)) for one in longest),
+        "adapter": policy.adapter.config if policy.adapter else None,
+        "loaded": True,
+    }
+    try:
+        needed = estimate(base.model.config, settings, **facts)
+        if needed.fits:
+            return needed.brief(), needed.table()
+        advice = _advise(base.model.config, settings, needed, facts)
+    except PolicyError as error:
+        logger.warning("%s", error)
+        return str(error), str(error)
+    if needed.total > needed.capacity:
+        raise TrainingError(f"The training does not fit: {needed.brief()}; {advice}.")
+    logger.warning("Memory may run out: %s; %s.", needed.brief(), advice)
+    line = f"memory may run out: {advice}"
+    return line, f"{line}\n{needed.table()}"
+
+
+def _advise(config: object, settings: TrainSettings, needed: MemoryEstimate, facts: dict) -> str:
+    found = find_remedy(config, settings, **facts)
+    if found is None:
+        return "close other programs, or choose a smaller model"
+    words, smaller = found
+    return f"it fits with {words} ({show(smaller.total)} instead of {show(needed.total)})"

@@ -1,0 +1,157 @@
+"""Which files a workflow may name. Its texts come from strangers; nothing outside the host's folders is touched."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ...gdpo.errors import WorkflowError, shorten
+from ..comfy import host
+
+# Leaves room for a number, a type and suffixes below the 255 bytes of common file systems.
+MAX_NAME = 80  # characters
+MAX_NAME_BYTES = 180
+PROMPT_SUFFIXES = frozenset({".jsonl", ".csv", ".txt"})
+_MAX_DEPTH = 3  # folders below a root that are looked into
+_MAX_ENTRIES = 1000
+_PLAIN = re.compile(r"[^\W_][\w.+ -]*")  # a letter or digit of any script first; no separators
+# Names that Windows gives to devices, in any folder and with any suffix.
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE
+)
+
+
+def safe_name(name: str, what: str) -> str:
+    """`name` without surrounding spaces, if every file system takes it as the name of one file.
+
+    Args:
+        name: text from a workflow.
+        what: how the message calls it, e.g. "run_name".
+
+    Raises:
+        WorkflowError: it is empty, too long, a path, or reserved.
+    """
+    cleaned = name.strip()
+    problem = ""
+    if not cleaned:
+        problem = "is empty"
+    elif len(cleaned) > MAX_NAME or len(cleaned.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        problem = f"is longer than {MAX_NAME} characters or {MAX_NAME_BYTES} bytes"
+    elif not _PLAIN.fullmatch(cleaned) or cleaned.endswith("."):
+        problem = "is not a plain name"
+    elif _RESERVED.fullmatch(unicodedata.normalize("NFKC", cleaned)):
+        problem = "is a name that Windows reserves"
+    if problem:
+        raise WorkflowError(
+            f"{what} {problem}: {shorten(name)}; use letters and digits, with - _ + . between them"
+        )
+    return cleaned
+
+
+def name_verdict(name: str | None, what: str) -> bool | str:
+    """What `VALIDATE_INPUTS` answers for a name; a linked one (None) is checked when it arrives."""
+    try:
+        if name is not None:
+            safe_name(name, what)
+    except WorkflowError as error:
+        return str(error)
+    return True
+
+
+def resolve_output(*names: str, what: str = "name") -> Path:
+    """The folder or file `<output>/gdpo/<names...>`, each name checked, symlinks followed.
+
+    Raises:
+        WorkflowError: a name is not safe, or a symlink leads out of the output folder.
+    """
+    root = host.folders().output.resolve()
+    path = root.joinpath("gdpo", *(safe_name(name, what) for name in names))
+    if not _is_inside(path, root):
+        raise WorkflowError(
+            f"{what} {shorten(names[-1])} leads out of the output folder by a symlink"
+        )
+    return path.resolve()
+
+
+def check_tree(folder: Path, what: str) -> None:
+    """Refuse a folder that nodes write to, if it or anything in it leads out of the output folder.
+
+    Nobody makes such a symlink by a workflow, but a folder that was copied from elsewhere may hold one.
+
+    Raises:
+        WorkflowError: a symlink leads out; the message names it.
+    """
+    root = host.folders().output.resolve()
+    inside = (
+        Path(parent) / name
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    )
+    for path in itertools.chain([folder], inside):
+        if not _is_inside(path, root):
+            shown = shorten(str(path.relative_to(folder.parent)))
+            raise WorkflowError(
+                f"{what}: {shown} leads out of the output folder by a symlink; remove the link or "
+                "choose another name"
+            )
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether `path`, symlinks followed, is below the resolved `root`; a ring of symlinks is not."""
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
+
+
+def unused_name(name: str, is_taken: Callable[[str], bool]) -> str:
+    """`name`, or with the first free number (`name-2`, ...): outputs are never overwritten."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if not is_taken(one))
+
+
+def list_models() -> dict[str, Path]:
+    """Hugging Face model folders below the host's model folders, by relative path; the first root wins."""
+    found: dict[str, Path] = {}
+    for root in host.folders().models:
+        for folder in _walk(root):
+            if os.path.isfile(folder / "config.json"):
+                found.setdefault(folder.relative_to(root).as_posix(), folder)
+    return dict(sorted(found.items()))
+
+
+def list_prompt_files() -> dict[str, Path]:
+    """Prompt files below the host's input folder, by relative path. A symlink must not lead out of it."""
+    root = host.folders().inputs
+    inside = root.resolve()
+    found: dict[str, Path] = {}
+    for folder in [root, *_walk(root, inside=inside)]:
+        for path in _entries(folder):
+            good = path.suffix.lower() in PROMPT_SUFFIXES and os.path.isfile(path)
+            if good and _is_inside(path, inside):
+                found[path.relative_to(root).as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def _walk(root: Path, depth: int = _MAX_DEPTH, inside: Path | None = None) -> Iterator[Path]:
+    """The folders below `root`, and if `inside` is given only those in it; a model folder is not looked into."""
+    for path in _entries(root):
+        # os.path says no where pathlib raises, e.g. in a folder that may be listed but not entered.
+        if os.path.isdir(path) and (inside is None or _is_inside(path, inside)):
+            yield path
+            if depth > 1 and not os.path.isfile(path / "config.json"):
+                yield from _walk(path, depth - 1, inside)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """The visible entries; none where the folder cannot be read: a list in a page must not fail."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)[:_MAX_ENTRIES]]

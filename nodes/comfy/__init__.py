@@ -1,0 +1,1 @@
+"""The one place that touches ComfyUI: its folders, progress, page and models in memory."""

@@ -1,0 +1,150 @@
+"""What the page is told of a training: while it runs, and once more with its result.
+
+Both times as the same short form of a run, which `web/chart_data.mjs` reads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...gdpo.runs.diagnosis import diagnose, telling_cosines
+from ...gdpo.runs.history import COMPLETIONS_FILE, HISTORY_FILE, read_history, read_lines
+
+STEP_EVENT = "gdpo.step"
+PHASE_EVENT = "gdpo.phase"
+# The page draws about 400 pixels, and the host keeps each result in its history.
+MAX_RECORDS = 400
+_PHASE_SECONDS = 0.25  # at least, between two messages about phases
+_DIGITS = 4
+_TEXT = 1500  # characters of a sample that are shown
+_KEYS = (
+    *("step", "rewards", "eval", "weights", "preferences", "cosines", "dispersion"),
+    *("dispersion_floor", "length", "truncated", "tokens_per_second", "seconds", "converged"),
+)
+
+Record = dict[str, Any]
+
+
+def describe_run(folder: Path, steps: int = 0) -> Record:
+    """The run in `folder` as the page draws it; `steps` is how many were asked for, 0: as many as there are."""
+    history = read_history(folder)
+    samples = read_lines(folder / COMPLETIONS_FILE)
+    newest = [s for s in samples if s["step"] == samples[-1]["step"]]
+    return {
+        "run": folder.name,
+        "steps": steps or max((record["step"] for record in history), default=0),
+        "records": shorten_history(history),
+        "findings": [finding.text for finding in diagnose(history)],
+        "sample": shorten_sample(newest[0]) if newest else None,
+    }
+
+
+def read_past(folder: Path) -> tuple[Record, ...]:
+    """The records of a run that may go on; none where it has not begun."""
+    return read_history(folder) if (folder / HISTORY_FILE).is_file() else ()
+
+
+def shorten_history(history: Sequence[Record]) -> list[Record]:
+    """At most about `MAX_RECORDS` records, evenly spread, with all evaluations and the newest steps."""
+    stride = math.ceil(len(history) / MAX_RECORDS) or 1
+    last = len(history) - 1
+    return [
+        shorten_record(record)
+        for place, record in enumerate(history)
+        if (last - place) % stride == 0 or "eval" in record
+    ]
+
+
+def shorten_record(record: Record) -> Record:
+    """What is drawn of a record, with as many digits as can be seen."""
+    shown = {**record, "cosines": telling_cosines(record)}
+    return {key: _rounded(shown[key]) for key in _KEYS if key in record}
+
+
+def shorten_sample(sample: Record) -> Record:
+    """One completion with its prompt and scores."""
+    texts = {key: str(sample[key])[:_TEXT] for key in ("prompt", "completion")}
+    return {"step": sample["step"], **texts, "rewards": _rounded(sample["rewards"])}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+class LiveRun:
+    """A training as the page follows it.
+
+    A page that was reloaded has forgotten what it was told, so the first message to each connection of a
+    page holds all there is so far.
+    """
+
+    def __init__(
+        self,
+        about: Mapping[str, Any],
+        past: Sequence[Record],
+        send: Callable[[str, Record], None],
+        page: Callable[[], object],
+    ) -> None:
+        """Begin to tell.
+
+        Args:
+            about: what every message says: the node, the run's name, its number of steps.
+            past: records of the run from before; they are cut where the training goes on.
+            send: gives the page an event of this name with this content.
+            page: the page's connection, or None where there is no page.
+        """
+        self._about, self._send, self._page = dict(about), send, page
+        self._records = {record["step"]: record for record in past}
+        self._sample: Record | None = None
+        self._phase: Record | None = None  # not told yet
+        self._told = float("-inf")
+        self._known: object = None
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Tell the phase, soon."""
+        self._phase = {"phase": name, "done": done, "total": total}
+        self.poll()
+
+    def poll(self) -> None:
+        """Tell what waits, if the last time is long enough ago."""
+        if self._phase is not None and time.monotonic() - self._told >= _PHASE_SECONDS:
+            waiting, self._phase = self._phase, None
+            self._told = time.monotonic()
+            self._tell(PHASE_EVENT, waiting)
+
+    def record(self, record: Record) -> None:
+        """Tell a step or an evaluation, and what the records say in words."""
+        record = dict(record)
+        sample = record.pop("sample", None)
+        self._sample = shorten_sample(sample) if sample else self._sample
+        self._keep(record)
+        self._tell(STEP_EVENT, {"record": shorten_record(record), **self._words()})
+
+    def _keep(self, record: Record) -> None:
+        step = record["step"]
+        for later in [known for known in self._records if known > step]:
+            del self._records[later]  # a run that goes on makes them again
+        before = self._records.get(step, {}) if "rewards" not in record else {}
+        self._records[step] = {**before, **record}
+
+    def _words(self) -> Record:
+        findings = diagnose(tuple(self._records.values()))
+        return {"findings": [finding.text for finding in findings], "sample": self._sample}
+
+    def _tell(self, event: str, news: Record) -> None:
+        page = self._page()
+        if page is None:
+            return
+        if page is not self._known:
+            self._known = page
+            past = shorten_history(tuple(self._records.values()))
+            news = {"past": past, **self._words(), **news}
+        self._send(event, {**self._about, **news})
