@@ -170,11 +170,11 @@ def test_colours_set_by_the_host_do_not_change_the_figure():
 
 def test_pyplot_and_its_global_state_stay_untouched():
     program = (
-        "import sys; from gdpo.plotting import plot_convergence; "
+        "import sys; from gdpo.plotting.figure import plot_convergence; "
         "assert 'matplotlib' not in sys.modules; plot_convergence({'run': []}); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    root = Path(plotting.__file__).parents[1]
+    root = Path(plotting.__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=120)
 
 
