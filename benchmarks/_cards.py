@@ -161,7 +161,7 @@ def training_peak(folder: Path, device: str, precision: str) -> float:
     """Peak of loading the model and of two steps with three rewards, in MB."""
     from benchmarks._memory import peak_mb, reset_peak
     from benchmarks._trl import rewards
-    from gdpo.objective.methods import combine_rewards
+    from gdpo.objective.objective import combine_rewards
     from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts
     from gdpo.settings import TrainSettings

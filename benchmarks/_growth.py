@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks._cost_child import seconds_of, starter
 from benchmarks._trl import rewards
 from benchmarks._updates import make_batch, make_optimizer
-from gdpo.objective.methods import combine_rewards
+from gdpo.objective.objective import combine_rewards
 from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import load_prompts

@@ -23,7 +23,7 @@ import torch
 import transformers.models.llama.modeling_llama  # noqa: F401 - so that the baseline of the memory has it
 
 from benchmarks._memory import measurable, peak_mb, reset_peak, resident_mb
-from gdpo.objective.methods import combine_rewards
+from gdpo.objective.objective import combine_rewards
 from gdpo.policies.chat import encode_prompt, render_prompt
 from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress

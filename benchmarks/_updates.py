@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gdpo.objective import advantages
 from gdpo.objective.director import Director
-from gdpo.objective.methods import Objective
+from gdpo.objective.objective import Objective
 from gdpo.rewards import Conciseness, Reward
 from gdpo.rollouts import Rollouts
 from gdpo.settings import TrainSettings

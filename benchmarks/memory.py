@@ -130,7 +130,7 @@ def measure(folder: Path, tiny: Path, device: str, cell: Cell) -> dict[str, floa
 
 def _train(policy: Any, cell: Cell, device: str | None = None) -> dict[str, float]:
     """Train; the peak of each phase, if a device is named to measure it on."""
-    from gdpo.objective.methods import combine_rewards
+    from gdpo.objective.objective import combine_rewards
     from gdpo.progress import Progress
     from gdpo.rewards import SCORERS, Reward
     from gdpo.training.trainer import train

@@ -19,16 +19,15 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
 from benchmarks._results import machine, write
 from gdpo.objective.director import Direction, Director
-from gdpo.objective.methods import Objective, combine_rewards
+from gdpo.objective.objective import Objective, combine_rewards
 from gdpo.rewards import SCORERS, Reward
 from gdpo.settings import TrainSettings
-from gdpo.training import trainer
+from gdpo.training.trainer import Parts, train
 from gdpo.update.micro_batches import plan
 from gdpo.update.passes import Differentiated, differentiate
 
@@ -126,13 +125,10 @@ def run(steps: int) -> Comparison:
     settings = TrainSettings(steps=steps, max_new_tokens=48, learning_rate=1e-3)
     policy = load_policy(MODEL_DIR, precision="fp32", device="cpu")
     comparison = Comparison(objective)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        patch.object(trainer, "differentiate", comparison.differentiate),
-        patch.object(trainer, "Director", comparison.director()),
-    ):
+    parts = Parts(comparison.director(), comparison.differentiate)
+    with tempfile.TemporaryDirectory() as folder:
         prompts = load_prompts(TRAIN_PROMPTS)
-        trainer.train(policy, prompts, objective, settings, Path(folder) / "run")
+        train(policy, prompts, objective, settings, Path(folder) / "run", parts=parts)
     return comparison
 
 

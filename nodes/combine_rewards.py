@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..gdpo.objective.methods import MAX_REWARDS, METHODS, WEIGHTINGS, Objective, combine_rewards
+from collections.abc import Mapping
+
+from ..gdpo.objective.methods import METHODS, Method
+from ..gdpo.objective.objective import MAX_REWARDS, Objective, combine_rewards
+from ..gdpo.objective.weighting import WEIGHTINGS, Weighting
 from ..gdpo.rewards import Reward
 from .checks.guard import guarded
 from .checks.inputs import choice, real, socket
@@ -36,7 +40,7 @@ class GDPOCombineRewards:
                 "weighting": choice(
                     list(WEIGHTINGS),
                     "How the method gdpo weighs the rewards at each step; the other methods do not use it. "
-                    + _listed({name: meaning for name, (_rule, meaning) in WEIGHTINGS.items()}),
+                    + _listed(WEIGHTINGS),
                     "directed",
                 ),
                 "dispersion_floor": real(
@@ -57,7 +61,7 @@ class GDPOCombineRewards:
     def combine(
         self, method: str, weighting: str, dispersion_floor: float, **rewards: Reward
     ) -> tuple[Objective]:
-        """Combine the rewards in the order of their sockets; see `gdpo.methods.combine_rewards`."""
+        """Combine the rewards in the order of their sockets; see `gdpo.objective.objective.combine_rewards`."""
         numbers = sorted(int(name.removeprefix("reward_")) for name in rewards)
         objective = combine_rewards(
             [rewards[f"reward_{number}"] for number in numbers],
@@ -68,5 +72,10 @@ class GDPOCombineRewards:
         return (objective,)
 
 
-def _listed(meanings: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items()) + "."
+def _listed(values: Mapping[str, Method | Weighting]) -> str:
+    """The menu's entries with their meanings; those that lost in the benchmark come last, as such."""
+    offered, compared = (
+        "; ".join(f"{v.name}: {v.summary}" for v in values.values() if v.for_comparison is lost)
+        for lost in (False, True)
+    )
+    return f"{offered}. For comparison only: {compared}."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..gdpo.evaluation.comparison import compare
 from ..gdpo.export.pipeline import GGUF
-from ..gdpo.objective.methods import Objective
+from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from .checks.guard import guarded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..gdpo.export.formats import EXPORT_TYPES
 from ..gdpo.export.pipeline import GGUF, export_gguf
-from ..gdpo.objective.methods import Objective
+from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from .checks.guard import guarded

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError
-from ..gdpo.objective.methods import Objective
+from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe

@@ -208,9 +208,7 @@ def test_group_dpo_is_minus_the_gradient_of_the_pair_loss():
 
 
 def test_an_unscored_reward_counts_as_its_groups_mean_in_sums():
-    from gdpo.objective.methods import combine_advantages, combine_rewards
-    from gdpo.rewards import SCORERS
-    from gdpo.rewards.reward import Reward
+    from gdpo.objective.methods import METHODS, Scores
 
     # r_1 = (1, 3, -), r_2 = (0, 0, 0): centred sums (-1, 1, 0); std of (-1, 1, 0) is 1
     rewards = torch.tensor([[[1.0, 3.0, NAN]], [[0.0, 0.0, 0.0]]], dtype=torch.float64)
@@ -220,14 +218,9 @@ def test_an_unscored_reward_counts_as_its_groups_mean_in_sums():
         parts[0, 0] * (0.5 + 1e-4), torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64)
     )
     # For group_dpo the unscored completion beats the first, loses to the second: three pairs in all.
-    two = [Reward(name, SCORERS["Conciseness"]()) for name in ("a", "b")]
-    found = combine_advantages(
-        combine_rewards(two, method="group_dpo"),
-        halves,
-        parts,
-        rewards,
-        torch.zeros(1, 3).double(),
-    )
+    ones = torch.ones(2, dtype=torch.float64)
+    scores = Scores(rewards, halves, 0 * ones, ones, ones)
+    found = METHODS["group_dpo"].combine(scores, halves, parts, torch.zeros(1, 3).double())
     torch.testing.assert_close(found, 0.1 * torch.tensor([[-1.0, 1.0, 0.0]]).double() / 3)
 
 

@@ -115,7 +115,7 @@ def test_the_sketches_inner_products_are_unbiased_and_close(training):
 def test_weights_from_the_sketches_are_those_from_the_exact_gradients():
     """On the bundled model, with LoRA of rank 16: cosines within 0.05, weights within 0.02 of their sum."""
     from gdpo.objective.gramian import cosines, positive_semidefinite
-    from gdpo.objective.weighting import WEIGHTINGS, weigh
+    from gdpo.objective.weighting import WEIGHTINGS
     from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts
     from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
@@ -135,10 +135,10 @@ def test_weights_from_the_sketches_are_those_from_the_exact_gradients():
     assert float(cosines(right).min()) < -0.2  # there is a conflict to be seen
     assert float((cosines(ours) - cosines(right)).abs().max()) < 0.05
     preferences, deficit = torch.full((K,), 0.2).double(), torch.linspace(1, 0, K).double()
-    for rule in WEIGHTINGS:
-        found, wanted = (weigh(rule, m, preferences, deficit) for m in (ours, right))
+    for weighting in WEIGHTINGS.values():
+        found, wanted = (weighting.rule(m, preferences, deficit) for m in (ours, right))
         difference = (found / found.sum() - wanted / wanted.sum()).abs().max()
-        assert float(difference) < 0.02, rule
+        assert float(difference) < 0.02, weighting.name
 
 
 def test_the_sketches_of_k_rewards_are_small(training):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gdpo.objective import gramian
+from gdpo.objective.dispersion import dispersion
 
 F64 = torch.float64
 
@@ -77,11 +78,9 @@ def test_a_vanishing_gradient_has_cosine_zero():
 def test_dispersion_of_equal_cosines(cosine, count, expected):
     # eigenvalue shares (1 + (K - 1) c) / K once and (1 - c) / K else; exp of their entropy, over K
     matrix = torch.full((count, count), cosine, dtype=F64).fill_diagonal_(1.0)
-    assert gramian.dispersion(torch.ones(count, dtype=F64), matrix) == pytest.approx(
-        expected, abs=0.01
-    )
+    assert dispersion(torch.ones(count, dtype=F64), matrix) == pytest.approx(expected, abs=0.01)
 
 
 def test_dispersion_of_one_dominating_reward_is_one_over_k():
     weights = torch.tensor([1.0, 0.0, 0.0], dtype=F64)
-    assert gramian.dispersion(weights, torch.eye(3, dtype=F64)) == pytest.approx(1 / 3)
+    assert dispersion(weights, torch.eye(3, dtype=F64)) == pytest.approx(1 / 3)

@@ -19,7 +19,7 @@ from gdpo.errors import PolicyError, TrainingError
 from gdpo.memory import MemoryEstimate, estimate, find_remedy, read_config, weigh
 from gdpo.memory.retreat import Retreat
 from gdpo.memory.trace import tracing
-from gdpo.objective.methods import combine_rewards
+from gdpo.objective.objective import combine_rewards
 from gdpo.out_of_memory import is_out_of_memory
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gdpo.errors import MethodError
 from gdpo.objective.director import Director
-from gdpo.objective.methods import METHODS, combine_advantages, combine_rewards, reward_advantages
+from gdpo.objective.methods import METHODS, weighted_sum
+from gdpo.objective.objective import combine_rewards
+from gdpo.objective.weighting import Weighting
 from gdpo.rewards import SCORERS
 from gdpo.rewards.reward import Reward
 
@@ -26,6 +29,15 @@ def observe_and_decide(director: Director, scores: torch.Tensor, gradients: torc
     mixed = advantages @ gradients / count
     director.decide()
     return director.measure(mixed @ mixed.T, advantages, gradients.square().sum(1))
+
+
+def reward_advantages(objective, scores, scale):
+    return objective.method.advantages(objective.scores(scores, scale))
+
+
+def combine_advantages(objective, weights, parts, scores, ratios):
+    ones = torch.ones(len(weights), dtype=F64)
+    return objective.method.combine(objective.scores(scores, ones), weights, parts, ratios)
 
 
 def steps(method: str, count: int, weighting: str = "directed"):
@@ -220,6 +232,37 @@ def test_one_reward_gives_the_same_direction_under_gdpo_decoupled_and_grpo():
         for m in ("gdpo_decoupled", "grpo")
     ]
     assert float(torch.nn.functional.cosine_similarity(*flat, dim=0)) == pytest.approx(1.0)
+
+
+def test_a_method_and_a_weighting_of_ones_own_direct_a_run():
+    """Twice the weight for the first reward, and no normalisation: the advantages are their weighted sum."""
+    method = replace(METHODS["gdpo"], name="mine", combine=weighted_sum)
+    doubled = Weighting("doubled", "", lambda gramian, u, deficit: u * torch.tensor([2.0, 1.0]))
+    objective = combine_rewards(
+        rewards(1.0, 1.0), method=method, weighting=doubled, dispersion_floor=0.0
+    )
+    director = Director(objective)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        scores = torch.rand(2, 4, 4, generator=generator, dtype=F64)
+        gradients = torch.randn(16, 50, generator=generator, dtype=F64)
+        direction = observe_and_decide(director, scores, gradients)
+    torch.testing.assert_close(direction.weights, torch.tensor([2 / 3, 1 / 3], dtype=F64))
+    parts = reward_advantages(objective, scores, torch.ones(2, dtype=F64))
+    found = combine_advantages(objective, direction.weights, parts, scores, torch.zeros(4, 4))
+    torch.testing.assert_close(found, 2 / 3 * parts[0] + parts[1] / 3)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"method": replace(METHODS["gdpo"], directs=False)},
+        {"weighting": Weighting("directed", "", lambda gramian, u, deficit: u)},
+    ],
+)
+def test_what_is_ones_own_cannot_pass_for_what_is_built_in(own):
+    with pytest.raises(MethodError, match="needs a name of its own"):
+        combine_rewards(rewards(1.0, 1.0), **own)
 
 
 @pytest.mark.parametrize(

@@ -465,7 +465,7 @@ def test_combined_rewards_keep_the_order_of_their_sockets_and_allow_gaps():
         "GDPOCombineRewards", method="grpo", weighting="fixed", dispersion_floor=0.5, **names
     )
     assert [one.name for one in objective.rewards] == ["r1", "r2", "r10"]
-    assert (objective.method, objective.weighting, objective.dispersion_floor) == (
+    assert (objective.method.name, objective.weighting.name, objective.dispersion_floor) == (
         "grpo",
         "fixed",
         0.5,

@@ -391,7 +391,7 @@ def test_shared_rows_report_to_the_combined_gradient_only():
 def test_a_training_with_shared_prompts_is_the_plain_one_and_repeats_itself(
     tiny_folder, tmp_path, monkeypatch, method
 ):
-    from gdpo.objective.methods import combine_rewards
+    from gdpo.objective.objective import combine_rewards
     from gdpo.policies.loading import load_policy
     from gdpo.rewards import SCORERS, Reward
     from gdpo.training.trainer import train

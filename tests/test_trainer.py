@@ -17,7 +17,8 @@ import torch
 from conftest import make_model
 
 from gdpo.errors import RewardError, TrainingError
-from gdpo.objective.methods import METHODS, combine_rewards
+from gdpo.objective.methods import METHODS
+from gdpo.objective.objective import combine_rewards
 from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import Prompt
@@ -271,10 +272,10 @@ def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
 
     draw = trainer.draw
     monkeypatch.setattr(trainer, "draw", remember)
-    monkeypatch.setattr(trainer, "differentiate", spy)
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     settings = replace(SETTINGS, steps=1, optimizer="sgd", max_grad_norm=1e6)
-    train(away_from_base(tiny_policy), PROMPTS, objective("group_dpo"), settings, tmp_path / "run")
+    policy, parts = away_from_base(tiny_policy), trainer.Parts(differentiate=spy)
+    train(policy, PROMPTS, objective("group_dpo"), settings, tmp_path / "run", parts=parts)
     assert any(g.abs().max() > 1e-6 for g in seen["expected"])
     for found, expected in zip(seen["found"], seen["expected"], strict=True):
         torch.testing.assert_close(

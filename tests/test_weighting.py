@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gdpo.errors import MethodError
 from gdpo.objective import weighting
-from gdpo.objective.gramian import dispersion, positive_semidefinite
+from gdpo.objective.dispersion import dispersion, spread
+from gdpo.objective.gramian import positive_semidefinite
+from gdpo.objective.projection import project
 
 F64 = torch.float64
 
@@ -102,7 +103,7 @@ def test_rules_that_draw_at_random_repeat_themselves_and_leave_the_hosts_generat
     for seed in (1, 2):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        found.append(weighting.weigh("pcgrad", matrix, u, deficit))
+        found.append(weighting.WEIGHTINGS["pcgrad"].rule(matrix, u, deficit))
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*found)
 
@@ -122,7 +123,7 @@ def test_protection_raises_a_weight_to_four_preferences_at_most():
 
 def test_by_deficit_ignores_the_gradients():
     matrix = torch.tensor([[1.0, -1.0], [-1.0, 4.0]], dtype=F64)
-    found = weighting.weigh("by_deficit", matrix, vector(0.5, 0.5), vector(1.0, 0.0))
+    found = weighting.WEIGHTINGS["by_deficit"].rule(matrix, vector(0.5, 0.5), vector(1.0, 0.0))
     torch.testing.assert_close(found, vector(0.6, 0.1))
 
 
@@ -138,8 +139,10 @@ def test_a_loud_preference_pulls_harder_only_until_its_target():
 def test_permuting_the_rewards_permutes_the_weights(rule):
     matrix, preferences = random_gramian(4, 5), vector(0.1, 0.2, 0.3, 0.4)
     deficit, order = vector(0.9, 0.1, 0.5, 0.3), [2, 0, 3, 1]
-    plain = weighting.weigh(rule, matrix, preferences, deficit)
-    shuffled = weighting.weigh(rule, matrix[order][:, order], preferences[order], deficit[order])
+    plain = weighting.WEIGHTINGS[rule].rule(matrix, preferences, deficit)
+    shuffled = weighting.WEIGHTINGS[rule].rule(
+        matrix[order][:, order], preferences[order], deficit[order]
+    )
     torch.testing.assert_close(shuffled, plain[order], rtol=1e-3, atol=1e-4)
 
 
@@ -152,25 +155,20 @@ def test_torchjd_rules_are_torchjds():
         "dualproj": DualProjWeighting(pref_vector=u)(matrix),
         "mgda": MGDAWeighting()(matrix) * u,
     }.items():
-        torch.testing.assert_close(weighting.weigh(rule, matrix, u, deficit), expected)
+        torch.testing.assert_close(weighting.WEIGHTINGS[rule].rule(matrix, u, deficit), expected)
 
 
 def test_upgrad_is_the_preference_without_conflict():
     matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
-    found = weighting.weigh("upgrad", matrix, vector(0.7, 0.3), vector(1.0, 1.0))
+    found = weighting.WEIGHTINGS["upgrad"].rule(matrix, vector(0.7, 0.3), vector(1.0, 1.0))
     torch.testing.assert_close(found, vector(0.7, 0.3), rtol=1e-3, atol=1e-3)
-
-
-def test_unknown_rule_is_named():
-    with pytest.raises(MethodError, match="Found 'best'"):
-        weighting.weigh("best", torch.eye(2, dtype=F64), vector(0.5, 0.5), vector(1.0, 1.0))
 
 
 def test_spread_blends_just_far_enough():
     # Orthogonal gradients of equal length, weights (1, 0.1): dispersion far below 0.9.
     matrix, weights = torch.eye(2, dtype=F64), vector(1.0, 0.1)
     assert dispersion(weights, matrix) < 0.6
-    found = weighting.spread(weights, matrix, vector(0.5, 0.5), 0.9)
+    found = spread(weights, matrix, vector(0.5, 0.5), 0.9)
     assert dispersion(found, matrix) == pytest.approx(0.9, abs=1e-4)
     assert found[0] > found[1]
     assert float(found.sum()) == pytest.approx(1.1)
@@ -181,18 +179,18 @@ def test_spread_finds_a_floor_that_is_reached_in_the_middle_of_the_way_only():
     matrix, weights = torch.diag(vector(1.0, 100.0)), vector(1.0, 0.01)
     even = vector(0.1, 10.0)  # preference / norm = (0.1, 1.0)
     assert dispersion(weights, matrix) < 0.6
-    found = weighting.spread(weights, matrix, even, 0.9)
+    found = spread(weights, matrix, even, 0.9)
     assert dispersion(found, matrix) == pytest.approx(0.9, abs=1e-3)
     assert found[0] > 10 * found[1]  # the first such point, not the last
 
 
 def test_spread_changes_nothing_above_the_floor_or_where_it_cannot_be_reached():
     weights = vector(0.6, 0.5)
-    assert torch.equal(weighting.spread(weights, torch.eye(2, dtype=F64), weights, 0.7), weights)
+    assert torch.equal(spread(weights, torch.eye(2, dtype=F64), weights, 0.7), weights)
     alike = torch.ones(
         2, 2, dtype=F64
     )  # twice the same reward: dispersion 1/2 whatever the weights
-    assert torch.equal(weighting.spread(weights, alike, weights, 0.7), weights)
+    assert torch.equal(spread(weights, alike, weights, 0.7), weights)
 
 
 def test_dualproj_with_a_margin_by_hand():
@@ -209,7 +207,8 @@ def test_dualproj_with_a_margin_is_optimal(count, seed):
     matrix = positive_semidefinite(random_gramian(count, seed))
     preferences = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=F64) + 0.1
     raised = (
-        weighting.weigh("dualproj_margin", matrix, preferences, torch.ones(count)) - preferences
+        weighting.WEIGHTINGS["dualproj_margin"].rule(matrix, preferences, torch.ones(count))
+        - preferences
     )
     slack = matrix @ (preferences + raised) - 0.3 * preferences * matrix.diagonal()
     scale = float(matrix.diagonal().max())
@@ -221,7 +220,7 @@ def test_dualproj_with_a_margin_is_optimal(count, seed):
 
 def test_dualproj_with_a_margin_changes_nothing_without_conflict():
     matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
-    found = weighting.weigh("dualproj_margin", matrix, vector(0.7, 0.3), vector(1.0, 0.2))
+    found = weighting.WEIGHTINGS["dualproj_margin"].rule(matrix, vector(0.7, 0.3), vector(1.0, 0.2))
     torch.testing.assert_close(found, vector(0.7, 0.3))
 
 
@@ -231,8 +230,33 @@ def test_dualproj_with_a_vanishing_margin_is_torchjds(monkeypatch):
     matrix = positive_semidefinite(random_gramian(4, 3))
     preferences = vector(0.4, 0.3, 0.2, 0.1)
     ours, theirs = (
-        weighting.weigh(rule, matrix, preferences, torch.ones(4))
+        weighting.WEIGHTINGS[rule].rule(matrix, preferences, torch.ones(4))
         for rule in ("dualproj_margin", "dualproj")
     )
     assert not torch.allclose(ours, preferences, atol=1e-2)
     torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_projection_meets_the_conditions_of_the_nearest_point(seed):
+    """Karush, Kuhn, Tucker: feasible, moved along protected gradients only, and only as far as needed."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randn(5, 1, generator=generator, dtype=F64).mul(5).exp()  # from 1e-5 to 1e5
+    gradients = torch.randn(5, 7, generator=generator, dtype=F64) * lengths
+    matrix = positive_semidefinite(gradients @ gradients.T)
+    start, faces = torch.rand(5, generator=generator, dtype=F64), [0, 2, 3]
+    least = 0.1 * torch.rand(5, generator=generator, dtype=F64) * matrix.diagonal()
+    moved = project(matrix, start, faces, least)
+    multipliers = moved - start
+    assert multipliers[[1, 4]].eq(0).all()
+    assert multipliers.min() >= 0
+    slack = ((matrix @ moved - least) / matrix.diagonal().sqrt())[faces]
+    size = float((matrix.diagonal().sqrt() * moved).abs().sum())
+    assert slack.min() > -1e-8 * size
+    pull = (multipliers * matrix.diagonal().sqrt())[faces]
+    assert float((slack * pull).abs().max()) < 1e-8 * size**2
+
+
+def test_nothing_is_projected_that_pushes_nothing_back():
+    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=F64)
+    assert torch.equal(project(matrix, vector(0.7, 0.3), [0, 1], vector(0, 0)), vector(0.7, 0.3))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from gdpo.objective import advantages, director, weighting
-from gdpo.objective.methods import Objective, combine_rewards
+from gdpo.objective import advantages, weighting
+from gdpo.objective.director import Director, smooth
+from gdpo.objective.gramian import positive_semidefinite
+from gdpo.objective.methods import METHODS, Method, Scores, weighted_sum
+from gdpo.objective.objective import Objective, combine_rewards
+from gdpo.objective.projection import project
+from gdpo.objective.weighting import Weighting
 from gdpo.rewards.reward import Reward
 from gdpo.settings import TrainSettings
-from gdpo.training import trainer
+from gdpo.training.trainer import Parts
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,15 @@ class Arm:
 
     Attributes:
         method, weighting, floor: As in `combine_rewards`.
-        patches: What is exchanged in the library while the run lasts: (owner, name, value).
+        parts: As in `train`.
         gate: Whether brevity counts only where the answer is right.
         settings: What differs from the budget's settings; the rollouts of a step stay as many.
     """
 
-    method: str = "gdpo"
-    weighting: str = "directed"
+    method: str | Method = "gdpo"
+    weighting: str | Weighting = "directed"
     floor: float = 0.7
-    patches: tuple[tuple[Any, str, Any], ...] = ()
+    parts: Parts = field(default_factory=Parts)
     gate: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
 
@@ -48,14 +51,6 @@ class Arm:
         """The settings under this arm."""
         return replace(settings, **dict(self.settings))
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """The library with this arm's parts exchanged."""
-        with ExitStack() as stack:
-            for owner, name, value in self.patches:
-                stack.enter_context(patch.object(owner, name, value))
-            yield
-
 
 def _gated(rewards: Sequence[Reward]) -> list[Reward]:
     """Brevity counts where the first reward, the right answer, was earned."""
@@ -68,31 +63,33 @@ def _gated(rewards: Sequence[Reward]) -> list[Reward]:
     ]
 
 
-def _group_scores(objective: Objective, rewards: Tensor, scale: Tensor) -> Tensor:
-    return advantages.decoupled(rewards)
+def _group_scores(scores: Scores) -> Tensor:
+    return advantages.decoupled(scores.rewards)
 
 
 def _raw(raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Tensor:
     return raw
 
 
-def _shrinking(objective: Objective, weights: Tensor, parts: Tensor, *rest: Any) -> Tensor:
-    """Steps that get shorter near the targets: not divided by the batch's deviation."""
-    combined = torch.einsum("k,kbg->bg", weights, parts)
-    return combined / objective.preferences.square().sum().sqrt()
+def _shrinking(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
+    """Steps get shorter near the targets: they are not divided by the batch's deviation."""
+    combined = weighted_sum(scores, weights, parts, ratios)
+    return combined / scores.preferences.square().sum().sqrt()
 
 
-def _working_weights(self: Any, active: Tensor) -> Tensor:
-    """Not scaled to sum 1."""
-    preferences, deficit = self.objective.preferences[active], self._deficits()[active]
-    if self._gramian is None:
-        return preferences
-    matrix = director.geometry.positive_semidefinite(self._gramian[active][:, active])
-    return weighting.weigh(self.objective.weighting, matrix, preferences, deficit)
+class _Unscaled(Director):
+    """The weights are not scaled to sum 1."""
+
+    def _weights(self, active: Tensor) -> Tensor:
+        preferences, deficit = self.objective.preferences[active], self._deficits()[active]
+        if self._gramian is None:
+            return preferences
+        matrix = positive_semidefinite(self._gramian[active][:, active])
+        return self.objective.weighting.rule(matrix, preferences, deficit)
 
 
-class _Smoothed(director.Director):
-    """Weights that follow averages: of progress over some ten steps, and of the weights over five."""
+class _Smoothed(Director):
+    """The weights follow averages: of progress over some ten steps, and of themselves over five."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
@@ -102,21 +99,21 @@ class _Smoothed(director.Director):
         """Rewards count by their average from here on."""
         before = self._means
         parts = super().observe(rewards)
-        self._means = director._smooth(before, self._means, 0.9)
+        self._means = smooth(before, self._means, 0.9)
         return parts
 
     def _weights(self, active: Tensor) -> Tensor:
-        self._average = director._smooth(self._average, super()._weights(active), 0.8)
+        self._average = smooth(self._average, super()._weights(active), 0.8)
         return self._average
 
 
 def _as_a_whole(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """The step as a whole is projected, off the rewards that lag behind the mean; the parts may push them back."""
-    preference, matrix = weighting.working_preference(preferences, deficit), gramian.tolist()
-    order = deficit.argsort(descending=True, stable=True).tolist()
-    behind = [k for k in order if deficit[k] > deficit.mean() + 0.05 and matrix[k][k] > 0]
-    weights = weighting._project(matrix, preference.tolist(), behind, [0.0] * len(matrix))
-    return torch.tensor(weights, dtype=gramian.dtype).clamp(max=4 * float(preference.max()))
+    """The whole step is projected off the rewards that lag behind the mean; its parts may push them back."""
+    preference = weighting.working_preference(preferences, deficit)
+    behind = (deficit > deficit.mean() + 0.05) & (gramian.diagonal() > 0)
+    faces = behind.nonzero().flatten().tolist()
+    weights = project(gramian, preference, faces, torch.zeros_like(deficit))
+    return weights.clamp(max=4 * float(preference.max()))
 
 
 def _loud(preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -124,31 +121,37 @@ def _loud(preferences: Tensor, deficit: Tensor) -> Tensor:
     return preferences * (deficit + 0.2)
 
 
-def _prompt_by_prompt(self: Any, rewards: Tensor) -> Tensor:
+def _directed_loudly(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
+    return weighting.sum_of_yielding(gramian, _loud(preferences, deficit), deficit)
+
+
+class _PromptByPrompt(Director):
     """Advantages times how much each reward is still needed on that very prompt, from this step's scores alone.
 
     Nothing is smoothed, so nothing lags behind: to first order the steps climb a fixed function, minus the
     squared ways that are left, instead of following weights that chase the rewards.
     """
-    parts, objective = _observe(self, rewards), self.objective
-    deficit = weighting.deficits(
-        rewards.nanmean(-1),  # (K, B)
-        self._starts[:, None],
-        objective.targets[:, None],
-        objective.ranges[:, None],
-    ).nan_to_num(1.0)
-    least = 0.2 * objective.preferences.mean() / objective.preferences
-    return parts * (deficit + least[:, None])[..., None]
+
+    def observe(self, rewards: Tensor) -> Tensor:
+        """Each reward's advantages `(K, B, G)`, scaled prompt by prompt."""
+        parts, objective = super().observe(rewards), self.objective
+        deficit = weighting.deficits(
+            rewards.nanmean(-1),  # (K, B)
+            self._starts[:, None],
+            objective.targets[:, None],
+            objective.ranges[:, None],
+        ).nan_to_num(1.0)
+        least = 0.2 * objective.preferences.mean() / objective.preferences
+        return parts * (deficit + least[:, None])[..., None]
 
 
-_observe = director.Director.observe
-_PROMPTS = ((director.Director, "observe", _prompt_by_prompt),)
-_WHOLE = ((weighting, "WEIGHTINGS", {**weighting.WEIGHTINGS, "directed": (_as_a_whole, "")}),)
-_SHRINK = (
-    (trainer, "combine_advantages", _shrinking),
-    (director.Director, "_weights", _working_weights),
-)
-_LOUD = ((weighting, "working_preference", _loud), (director, "working_preference", _loud))
+def _gdpo(name: str, **changes: Any) -> Method:
+    """The method gdpo with some of its parts exchanged."""
+    return replace(METHODS["gdpo"], name=name, **changes)
+
+
+_WHOLE = Weighting("as a whole", "the step is projected as a whole", _as_a_whole)
+_LOUD = Weighting("loud", "maintenance by preference", _directed_loudly, working=_loud)
 
 MAIN: dict[str, Arm] = {
     "group_dpo": Arm("group_dpo", "fixed", 0.0),
@@ -161,13 +164,15 @@ ABLATIONS: dict[str, Arm] = {
     "gdpo, by deficit, no dispersion floor": Arm(weighting="by_deficit", floor=0.0),
     "gdpo, fixed weights": Arm(weighting="fixed", floor=0.0),
     "gdpo, no dispersion floor": Arm(floor=0.0),
-    "gdpo, raw Gramian": Arm(patches=((director.geometry, "debiased", _raw),)),
-    "gdpo, group z-score": Arm(patches=((director, "reward_advantages", _group_scores),)),
-    "gdpo, step projected as a whole": Arm(patches=_WHOLE),
-    "gdpo, shrinking steps": Arm(patches=_SHRINK, floor=0.0),
-    "gdpo, step as a whole, smoothed": Arm(patches=(*_WHOLE, (trainer, "Director", _Smoothed))),
-    "gdpo, progress by prompt": Arm(weighting="fixed", floor=0.0, patches=_PROMPTS),
-    "gdpo, maintenance by preference": Arm(patches=_LOUD),
+    "gdpo, raw Gramian": Arm(_gdpo("gdpo, raw Gramian", gramian=_raw)),
+    "gdpo, group z-score": Arm(_gdpo("gdpo, group z-score", advantages=_group_scores)),
+    "gdpo, step projected as a whole": Arm(weighting=_WHOLE),
+    "gdpo, shrinking steps": Arm(
+        _gdpo("gdpo, shrinking steps", combine=_shrinking), floor=0.0, parts=Parts(_Unscaled)
+    ),
+    "gdpo, step as a whole, smoothed": Arm(weighting=_WHOLE, parts=Parts(_Smoothed)),
+    "gdpo, progress by prompt": Arm(weighting="fixed", floor=0.0, parts=Parts(_PromptByPrompt)),
+    "gdpo, maintenance by preference": Arm(weighting=_LOUD),
     "gdpo, gated brevity": Arm(gate=True),
     "gdpo, upgrad": Arm(weighting="upgrad"),
     "gdpo, dualproj": Arm(weighting="dualproj"),

@@ -67,9 +67,9 @@ def run(case: Case, policy: Policy, settings: TrainSettings = SETTINGS) -> dict[
     settings = _settings(case, arm, settings)
     train_on, held_out = task.prompts()
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, arm.in_force():
+    with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "run"
-        train(policy, train_on, objective, settings, where, heldout=held_out)
+        train(policy, train_on, objective, settings, where, heldout=held_out, parts=arm.parts)
         records = read_history(where)
     scales = {r.name: r.scorer.value_range[1] for r in rewards}
     return {

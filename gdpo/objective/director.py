@@ -14,8 +14,9 @@ from torch import Tensor
 from ..errors import TrainingError, shorten
 from ..to_json import to_json
 from . import advantages, gramian as geometry
-from .methods import Objective, reward_advantages
-from .weighting import deficits, spread, weigh, working_preference
+from .dispersion import dispersion, spread
+from .objective import Objective
+from .weighting import deficits
 
 # Geometry is smoothed over about 10 steps, since one step's Gramian is mostly noise. Progress is not: weights that
 # follow an average come late, and what comes late swings.
@@ -56,13 +57,13 @@ class Director:
         """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
         self._steps += 1
         means = rewards.flatten(1).nanmean(1)  # NaN for a reward that scored nothing in this step
-        self._means = _smooth(self._means, means, 0.0)  # the newest that is known
+        self._means = smooth(self._means, means, 0.0)  # the newest that is known
         if self._steps <= _WARMUP:
-            self._starts = _smooth(self._starts, means, 1 - 1 / self._steps)
+            self._starts = smooth(self._starts, means, 1 - 1 / self._steps)
         else:  # a reward that scored nothing until now starts here
             self._starts = torch.where(self._starts.isnan(), means, self._starts)
         self._scale = advantages.update_scale(self._scale, rewards, self.objective.ranges)
-        return reward_advantages(self.objective, rewards, self._scale)
+        return self.objective.method.advantages(self.objective.scores(rewards, self._scale))
 
     def decide(self) -> Tensor:
         """The weights of this step, `(K,)`, from its rewards and the gradients of the steps before it.
@@ -76,6 +77,11 @@ class Director:
         self._decided = weights
         return weights
 
+    def combine(self, weights: Tensor, parts: Tensor, rewards: Tensor, ratios: Tensor) -> Tensor:
+        """The advantages that the step follows, `(B, G)`; arguments as in `Method.combine`."""
+        scores = self.objective.scores(rewards, self._scale)
+        return self.objective.method.combine(scores, weights, parts, ratios)
+
     def measure(self, raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Direction:
         """Take in the inner products of this step's reward gradients, and describe the step.
 
@@ -86,12 +92,12 @@ class Director:
         """
         objective, deficit = self.objective, self._deficits()
         active = objective.preferences > 0
-        now = geometry.debiased(raw, advantage, squared_norms)
-        self._gramian = _smooth(self._gramian, self._limited(now, active), _GRAMIAN_DECAY)
+        now = objective.method.gramian(raw, advantage, squared_norms)
+        self._gramian = smooth(self._gramian, self._limited(now, active), _GRAMIAN_DECAY)
         shown = geometry.positive_semidefinite(self._gramian)
         matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
-        reached = geometry.dispersion(self._decided[active], matrix)
-        working = working_preference(objective.preferences, deficit)
+        reached = dispersion(self._decided[active], matrix)
+        working = objective.weighting.working(objective.preferences, deficit)
         return Direction(
             weights=self._decided,
             preferences=working if objective.directs else objective.preferences,
@@ -117,8 +123,8 @@ class Director:
             return preferences
         deficit = self._deficits()[active]
         matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
-        weights = weigh(objective.weighting, matrix, preferences, deficit)
-        working = working_preference(preferences, deficit)
+        weights = objective.weighting.rule(matrix, preferences, deficit)
+        working = objective.weighting.working(preferences, deficit)
         weights = spread(weights, matrix, working, objective.dispersion_floor)
         return weights / weights.sum().clamp(min=1e-30)
 
@@ -148,7 +154,7 @@ class Director:
             setattr(self, name, _tensor(value) if isinstance(value, list) else value)
 
 
-def _smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
+def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
     """Exponential average that starts at its first value; NaN on either side leaves the other."""
     if previous is None:
         return now

@@ -1,4 +1,4 @@
-"""The inner and outer products of the reward gradients: Gramian, cosines, dispersion. `(K, K)`, float64."""
+"""The inner and outer products of the reward gradients: Gramian and cosines. `(K, K)`, float64."""
 
 from __future__ import annotations
 
@@ -44,19 +44,3 @@ def cosines(gramian: Tensor) -> Tensor:
 def wedges(gramian: Tensor) -> Tensor:
     """Norm of the outer (exterior) product of the unit gradients: sqrt(1 - cos^2)."""
     return (1 - cosines(gramian).square()).clamp(min=0).sqrt()
-
-
-def dispersion(weights: Tensor, gramian: Tensor) -> float:
-    """How evenly the weighted gradients spread over directions, in [1/K, 1].
-
-    exp(entropy of the eigenvalue shares of diag(a) M diag(a)) / K, a normalised effective rank: 1 for
-    equally long orthogonal contributions, 1/K when one reward or one direction is all there is.
-    """
-    scaled = weights[:, None] * gramian * weights[None, :]
-    values = torch.linalg.eigvalsh((scaled + scaled.T) / 2).clamp(min=0)
-    total = values.sum()
-    if total <= _TINY:
-        return 1 / len(weights)
-    shares = values / total
-    entropy = -torch.special.xlogy(shares, shares).sum()
-    return float(entropy.exp() / len(weights))

@@ -1,154 +1,168 @@
-"""The selectable methods: how rewards become one step, and what a run needs to know about them.
+"""The methods: how the scores of a step become the advantages that it follows.
 
 Two things are called GDPO. The published one, "Group reward-Decoupled Normalization" (arXiv 2601.05242),
 normalises each reward in its group and adds them with fixed weights: `gdpo_decoupled` here. The one this
 pack is built for, "gradient-directed", sets the weights at each step from progress and from the inner
 products of the reward gradients: `gdpo`.
+
+A method is a value. What differs between methods is in it, so that nothing else asks for a method's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import MethodError
-from ..rewards.reward import Reward
-from . import advantages
-from .weighting import WEIGHTINGS
+from . import advantages, gramian
 
-METHODS: dict[str, str] = {
-    "gdpo": "gradient-directed: pooled scale, weights from progress and conflict at each step",
-    "gdpo_decoupled": "published GDPO, arXiv 2601.05242: group z-score per reward, fixed weights",
-    "grpo": "GRPO: rewards are added with fixed weights, then normalised in the group",
-    "group_dpo": "online group-wise DPO on the fixed-weight sum of the rewards",
-    "gd2po": "GD2PO, arXiv 2606.16771: published GDPO without the completions on which the rewards disagree",
-    "corr_grpo": "CorrGRPO, arXiv 2609.36820: GRPO, normalised by the rewards' correlations instead of their scale",
-    "saturation_aware": "SA-MRPO, arXiv 2608.16072: published GDPO, a reward counts less the nearer it is to its best",
-}
-# Sockets of the Combine Rewards node.
-MAX_REWARDS = 16
 # Pull of group_dpo towards the base (arXiv 2604.15602).
 _GROUP_DPO_BETA = 0.1
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What is trained: K rewards, the method, its weighting rule, the floor of the gradients' dispersion."""
+class Scores:
+    """The scores of a step, with what a method may know of its K rewards.
 
-    rewards: tuple[Reward, ...]
-    method: str
-    weighting: str
-    dispersion_floor: float
-
-    @property
-    def names(self) -> list[str]:
-        """The rewards' names, in order."""
-        return [reward.name for reward in self.rewards]
-
-    @property
-    def preferences(self) -> Tensor:
-        """The user's wishes, scaled to sum 1, `(K,)`."""
-        values = torch.tensor([r.preference for r in self.rewards], dtype=torch.float64)
-        return values / values.sum()
-
-    @property
-    def targets(self) -> Tensor:
-        """What is good enough, `(K,)`."""
-        return torch.tensor([r.target for r in self.rewards], dtype=torch.float64)
-
-    @property
-    def lows(self) -> Tensor:
-        """Lower bound of each reward, `(K,)`."""
-        return torch.tensor([r.scorer.value_range[0] for r in self.rewards], dtype=torch.float64)
-
-    @property
-    def ranges(self) -> Tensor:
-        """Width of each reward's range, `(K,)`."""
-        bounds = [r.scorer.value_range for r in self.rewards]
-        return torch.tensor([high - low for low, high in bounds], dtype=torch.float64)
-
-    @property
-    def directs(self) -> bool:
-        """Whether the weights change from step to step."""
-        return self.method == "gdpo" and self.weighting != "fixed"
-
-
-def combine_rewards(
-    rewards: Sequence[Reward],
-    *,
-    method: str = "gdpo",
-    weighting: str = "directed",
-    dispersion_floor: float = 0.7,
-) -> Objective:
-    """Put rewards together under a method.
-
-    Args:
-        rewards: 1 to 16 rewards with different names.
-        method: One of `METHODS`.
-        weighting: One of `WEIGHTINGS`; used by `gdpo` only.
-        dispersion_floor: Smallest dispersion of the weighted gradients, 0 (off) to 1; used by `gdpo` only.
-
-    Raises:
-        MethodError: A value is not among these.
+    Attributes:
+        rewards: `(K, B, G)`, NaN where unscored.
+        preferences: The user's wishes, scaled to sum 1, `(K,)`.
+        lows: Lower bound of each reward, `(K,)`.
+        ranges: Width of each reward's range, `(K,)`.
+        scale: Pooled deviation of each reward within its groups so far, `(K,)`.
     """
-    if not 1 <= len(rewards) <= MAX_REWARDS:
-        raise MethodError(
-            f"Between 1 and {MAX_REWARDS} rewards can be combined. Found {len(rewards)}."
-        )
-    names = [reward.name for reward in rewards]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise MethodError(f"Two rewards are named {twice!r}; give each its own name.")
-    if sum(reward.preference for reward in rewards) <= 0:
-        raise MethodError("All preferences are 0, so nothing would be trained; raise at least one.")
-    if method not in METHODS:
-        raise MethodError(f"`method` should be one of {', '.join(METHODS)}. Found {method!r}.")
-    if weighting not in WEIGHTINGS:
-        raise MethodError(
-            f"`weighting` should be one of {', '.join(WEIGHTINGS)}. Found {weighting!r}."
-        )
-    if not 0 <= dispersion_floor <= 1:
-        raise MethodError(f"`dispersion_floor` should lie in [0, 1]. Found {dispersion_floor!r}.")
-    return Objective(tuple(rewards), method, weighting, float(dispersion_floor))
+
+    rewards: Tensor
+    preferences: Tensor
+    lows: Tensor
+    ranges: Tensor
+    scale: Tensor
 
 
-def reward_advantages(objective: Objective, rewards: Tensor, scale: Tensor) -> Tensor:
-    """Each reward's advantages under the method, `(K, B, G)`; for group_dpo they only serve diagnosis."""
-    if objective.method == "gdpo":
-        return advantages.pooled(rewards, scale)
-    if objective.method == "grpo":
-        return advantages.summed_then_normalised(rewards, objective.preferences)
-    if objective.method == "gd2po":
-        return advantages.filtered(rewards, objective.preferences)
-    if objective.method == "corr_grpo":
-        return advantages.correlation_normalised(rewards, objective.preferences)
-    if objective.method == "saturation_aware":
-        return advantages.saturation_aware(rewards, objective.lows, objective.ranges)
-    return advantages.decoupled(rewards)
+def weighted_sum(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
+    """sum_k alpha_k A_k, `(B, G)`: enough where the parts are normalised in their groups already."""
+    return torch.einsum("k,kbg->bg", weights, parts)
 
 
-def combine_advantages(
-    objective: Objective, weights: Tensor, parts: Tensor, rewards: Tensor, ratios: Tensor
-) -> Tensor:
-    """The advantages that the step follows, `(B, G)`: the weighted sum of the rewards', or the method's own.
+def batch_normalised(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
+    """The weighted sum over its deviation in the batch, `(B, G)` (arXiv 2601.05242, step 3)."""
+    combined = weighted_sum(scores, weights, parts, ratios)
+    return combined / advantages.batch_std(combined, scores.rewards)
 
-    Args:
-        objective: Rewards and method.
-        weights: One a reward, `(K,)`.
-        parts: Advantages of each reward, `(K, B, G)`.
-        rewards: `(K, B, G)`.
-        ratios: log pi - log pi_base of each completion, `(B, G)`; used by `group_dpo` only.
+
+@dataclass(frozen=True)
+class Method:
+    """One way to turn several rewards into one step.
+
+    Attributes:
+        name: Its value in saved workflows.
+        summary: What the menu says of it.
+        advantages: Each reward's advantages, `(K, B, G)`, from the scores.
+        combine: The advantages that the step follows, `(B, G)`, from scores, weights `(K,)`, the rewards'
+            advantages `(K, B, G)` and log pi - log pi_base of each completion `(B, G)`.
+        directs: Whether the weights change from step to step; otherwise they are the preferences.
+        gramian: Inner products of the rewards' gradients from the raw ones; see `gramian.debiased`.
+        needs_ratios: Whether `combine` reads the log-ratio of every completion; otherwise one of each
+            group is enough, which is cheaper.
+        weighs_completions: Whether every completion counts the same, however long it is, as in DPO;
+            otherwise every token does (DAPO, arXiv 2503.14476).
+        for_comparison: Whether it lost in this pack's benchmark and is offered for comparison only.
     """
-    if objective.method == "group_dpo":
-        # Centred, so that an unscored reward counts as its group's mean; in a group only differences matter.
-        totals = torch.einsum("k,kbg->bg", objective.preferences, advantages.centred(rewards))
-        return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
-    combined = torch.einsum("k,kbg->bg", weights, parts)
-    if objective.method in {"grpo", "corr_grpo"}:  # they have normalised in the group
-        return combined
-    if objective.method == "gd2po":
-        return advantages.whitened(combined, advantages.agreeing(rewards, objective.preferences))
-    return combined / advantages.batch_std(combined, rewards)
+
+    name: str
+    summary: str
+    advantages: Callable[[Scores], Tensor]
+    combine: Callable[[Scores, Tensor, Tensor, Tensor], Tensor] = batch_normalised
+    directs: bool = False
+    gramian: Callable[[Tensor, Tensor, Tensor], Tensor] = gramian.debiased
+    needs_ratios: bool = False
+    weighs_completions: bool = False
+    for_comparison: bool = False
+
+
+def _pooled(scores: Scores) -> Tensor:
+    return advantages.pooled(scores.rewards, scores.scale)
+
+
+def _decoupled(scores: Scores) -> Tensor:
+    return advantages.decoupled(scores.rewards)
+
+
+def _grpo(scores: Scores) -> Tensor:
+    return advantages.summed_then_normalised(scores.rewards, scores.preferences)
+
+
+def _saturation_aware(scores: Scores) -> Tensor:
+    return advantages.saturation_aware(scores.rewards, scores.lows, scores.ranges)
+
+
+def _gd2po(scores: Scores) -> Tensor:
+    return advantages.filtered(scores.rewards, scores.preferences)
+
+
+def _corr_grpo(scores: Scores) -> Tensor:
+    return advantages.correlation_normalised(scores.rewards, scores.preferences)
+
+
+def _among_agreeing(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
+    kept = advantages.agreeing(scores.rewards, scores.preferences)
+    return advantages.whitened(weighted_sum(scores, weights, parts, ratios), kept)
+
+
+def _group_dpo(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
+    # Centred, so that an unscored reward counts as its group's mean; in a group only differences matter.
+    totals = torch.einsum("k,kbg->bg", scores.preferences, advantages.centred(scores.rewards))
+    return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "gdpo",
+            "gradient-directed: pooled scale, weights from progress and conflict at each step",
+            _pooled,
+            directs=True,
+        ),
+        Method(
+            "gdpo_decoupled",
+            "published GDPO, arXiv 2601.05242: group z-score per reward, fixed weights",
+            _decoupled,
+        ),
+        Method(
+            "saturation_aware",
+            "SA-MRPO, arXiv 2608.16072: published GDPO, a reward counts less the nearer it is to its best",
+            _saturation_aware,
+        ),
+        Method(
+            "grpo",
+            "GRPO: rewards are added with fixed weights, then normalised in the group",
+            _grpo,
+            weighted_sum,
+        ),
+        Method(
+            "group_dpo",
+            "online group-wise DPO on the fixed-weight sum of the rewards",
+            _decoupled,  # for the record alone: the step follows `_group_dpo`
+            _group_dpo,
+            needs_ratios=True,
+            weighs_completions=True,
+        ),
+        Method(
+            "gd2po",
+            "GD2PO, arXiv 2606.16771: published GDPO without the completions on which the rewards disagree",
+            _gd2po,
+            _among_agreeing,
+            for_comparison=True,
+        ),
+        Method(
+            "corr_grpo",
+            "CorrGRPO, arXiv 2609.36820: GRPO, normalised by the rewards' correlations instead of their scale",
+            _corr_grpo,
+            weighted_sum,
+            for_comparison=True,
+        ),
+    )
+}

@@ -8,15 +8,15 @@ come from torchjd.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import MethodError
-from .gramian import dispersion
+from .projection import project
 
-# Gramian, preferences and deficits to weights.
+# Gramian `(K, K)`, preferences `(K,)` and deficits `(K,)` to weights `(K,)`.
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # What has been reached is held: a reward at its target keeps this share of the mean preference. With 0.05 it was
@@ -32,12 +32,6 @@ _LEAD = 0.05
 _MAX_RATIO = 4.0
 # Each reward is to gain at least this share of what its own part of the plain sum would give it.
 _MARGIN = 0.3
-# Hildreth's iteration stops when no multiplier moves by more than this share.
-_TOLERANCE = 1e-9
-_MAX_SWEEPS = 1000
-# The dispersion's blend is looked for on a grid of this many parts, then by bisection in one of them.
-_GRID = 20
-_BISECTIONS = 20
 
 
 def deficits(means: Tensor, starts: Tensor, targets: Tensor, ranges: Tensor) -> Tensor:
@@ -64,27 +58,26 @@ def working_preference(preferences: Tensor, deficit: Tensor) -> Tensor:
     return preferences * deficit + _MAINTENANCE * preferences.mean()
 
 
-def _project(
-    matrix: list[list[float]], start: list[float], faces: list[int], least: list[float]
-) -> list[float]:
-    """The nearest vector to `start` whose inner product with gradient i is at least least_i, for each of `faces`.
+@dataclass(frozen=True)
+class Weighting:
+    """One way to set the rewards' weights at each step.
 
-    Hildreth's procedure in coordinates of all gradients; on plain numbers, as K is small and the loop is long.
+    Attributes:
+        name: Its value in saved workflows.
+        summary: What the menu says of it.
+        rule: The weights; only their proportions count.
+        working: The preference that is still at work, from preferences and deficits; the floor of the
+            dispersion moves the weights towards it.
+        directs: Whether the weights change from step to step.
+        for_comparison: Whether it lost in this pack's benchmark and is offered for comparison only.
     """
-    row = list(start)
-    products = [  # inner products of the current vector with every gradient
-        sum(s * m for s, m in zip(start, column, strict=True)) for column in matrix
-    ]
-    for _ in range(_MAX_SWEEPS):
-        moved = 0.0
-        for i in faces:
-            step = max((least[i] - products[i]) / matrix[i][i], start[i] - row[i])
-            row[i] += step
-            products = [p + step * m for p, m in zip(products, matrix[i], strict=True)]
-            moved = max(moved, abs(step) / (1 + row[i]))
-        if moved < _TOLERANCE:
-            break
-    return row
+
+    name: str
+    summary: str
+    rule: Rule
+    working: Callable[[Tensor, Tensor], Tensor] = working_preference
+    directs: bool = True
+    for_comparison: bool = False
 
 
 def yielding(gramian: Tensor, deficit: Tensor) -> Tensor:
@@ -93,28 +86,34 @@ def yielding(gramian: Tensor, deficit: Tensor) -> Tensor:
     Row k holds T_k g_k = g_k + sum_l lambda_kl g_l in coordinates of all gradients: the nearest vector to g_k with
     g_l . T_k g_k >= 0 for each l that is clearly further from its target than k is; lambda >= 0 on those alone.
     """
-    matrix = gramian.tolist()
-    order = deficit.argsort(descending=True, stable=True).tolist()
+    own, least = torch.eye(len(gramian), dtype=gramian.dtype), torch.zeros_like(deficit)
     rows = []
-    for k in range(len(matrix)):
-        behind = [i for i in order if deficit[i] > deficit[k] + _LEAD and matrix[i][i] > 0]
-        own = [float(i == k) for i in range(len(matrix))]
-        rows.append(_project(matrix, own, behind, [0.0] * len(matrix)))
-    return torch.tensor(rows, dtype=gramian.dtype)
+    for k in range(len(gramian)):
+        behind = (deficit > deficit[k] + _LEAD) & (gramian.diagonal() > 0)
+        rows.append(project(gramian, own[k], behind.nonzero().flatten().tolist(), least))
+    return torch.stack(rows)
 
 
 def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
     """Weights by progress and direction: no reward's part of the step pushes back one that lags behind it.
 
-    d = sum_k p_k T_k g_k with the working preferences p and T of `yielding`, so alpha_l = sum_k p_k T_kl, bounded.
-    What lags furthest is never projected: progress decides who yields, the gradients decide what. (DualProj, arXiv
-    2406.16232, protects all rewards alike, and so keeps the one that is found last from being found.)
+    The reward that lags furthest is never projected: progress decides who yields, the gradients decide what.
+    (DualProj, arXiv 2406.16232, protects all rewards alike, and so keeps the one that is found last from being
+    found.)
     """
-    preference = working_preference(preferences, deficit)
-    weights = torch.zeros_like(preference)
-    for share, row in zip(preference, yielding(gramian, deficit), strict=True):
-        weights += share * row
-    return weights.clamp(max=_MAX_RATIO * float(preference.max()))
+    return sum_of_yielding(gramian, working_preference(preferences, deficit), deficit)
+
+
+def sum_of_yielding(gramian: Tensor, working: Tensor, deficit: Tensor) -> Tensor:
+    """The weights of d = sum_k p_k T_k g_k, with T of `yielding`: alpha_l = sum_k p_k T_kl, bounded, `(K,)`.
+
+    Args:
+        gramian: M, `(K, K)`.
+        working: p, the working preferences, `(K,)`.
+        deficit: How far each reward still is from its target, `(K,)`.
+    """
+    weights = (working[:, None] * yielding(gramian, deficit)).sum(0)
+    return weights.clamp(max=_MAX_RATIO * float(working.max()))
 
 
 def by_deficit(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
@@ -134,10 +133,9 @@ def dualproj_margin(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Te
     noise turns half of the steps against the protected reward. The margin is this pack's own. lambda solves
     min_{lambda >= 0} 1/2 lambda' M lambda + lambda' (M u - m), m_k = 0.3 u_k M_kk, the dual of that projection.
     """
-    matrix, start = gramian.tolist(), preferences.tolist()
-    least = (_MARGIN * preferences * gramian.diagonal()).tolist()
-    faces = [i for i in range(len(matrix)) if matrix[i][i] > 0]
-    return torch.tensor(_project(matrix, start, faces, least), dtype=gramian.dtype)
+    diagonal = gramian.diagonal()
+    faces = (diagonal > 0).nonzero().flatten().tolist()
+    return project(gramian, preferences, faces, _MARGIN * preferences * diagonal)
 
 
 def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Rule:
@@ -156,69 +154,45 @@ def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Rule:
     return rule
 
 
-WEIGHTINGS: dict[str, tuple[Rule, str]] = {
-    "directed": (
-        directed,
-        "by deficit; no reward pushes back one that lags behind it (this pack's GDPO)",
-    ),
-    "by_deficit": (by_deficit, "by deficit alone, no projection"),
-    "fixed": (fixed, "the preferences, unchanged"),
-    "upgrad": (
-        _torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True),
-        "UPGrad, arXiv 2406.16232: no reward is pushed back, symmetric",
-    ),
-    "dualproj": (
-        _torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True),
-        "DualProj, arXiv 2406.16232: nearest direction that pushes no reward back",
-    ),
-    "mgda": (
-        _torchjd(lambda a, u: a.MGDAWeighting(), preferred=False),
-        "MGDA: the shortest convex combination, then times the preferences",
-    ),
-    "pcgrad": (
-        _torchjd(lambda a, u: a.PCGradWeighting(), preferred=False),
-        "PCGrad, arXiv 2001.06782: pairwise projections, then times the preferences",
-    ),
-    "dualproj_margin": (
-        dualproj_margin,
-        "DualProj that leaves each reward at least 30 % of the gain of its own part",
-    ),
+WEIGHTINGS: dict[str, Weighting] = {
+    weighting.name: weighting
+    for weighting in (
+        Weighting(
+            "directed",
+            "by deficit; no reward pushes back one that lags behind it (this pack's GDPO)",
+            directed,
+        ),
+        Weighting("by_deficit", "by deficit alone, no projection", by_deficit),
+        Weighting("fixed", "the preferences, unchanged", fixed, directs=False),
+        Weighting(
+            "upgrad",
+            "UPGrad, arXiv 2406.16232: no reward is pushed back, symmetric",
+            _torchjd(lambda a, u: a.UPGradWeighting(pref_vector=u), preferred=True),
+            for_comparison=True,
+        ),
+        Weighting(
+            "dualproj",
+            "DualProj, arXiv 2406.16232: nearest direction that pushes no reward back",
+            _torchjd(lambda a, u: a.DualProjWeighting(pref_vector=u), preferred=True),
+            for_comparison=True,
+        ),
+        Weighting(
+            "mgda",
+            "MGDA: the shortest convex combination, then times the preferences",
+            _torchjd(lambda a, u: a.MGDAWeighting(), preferred=False),
+            for_comparison=True,
+        ),
+        Weighting(
+            "pcgrad",
+            "PCGrad, arXiv 2001.06782: pairwise projections, then times the preferences",
+            _torchjd(lambda a, u: a.PCGradWeighting(), preferred=False),
+            for_comparison=True,
+        ),
+        Weighting(
+            "dualproj_margin",
+            "DualProj that leaves each reward at least 30 % of the gain of its own part",
+            dualproj_margin,
+            for_comparison=True,
+        ),
+    )
 }
-
-
-def weigh(rule: str, gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """The weights by the named rule of `WEIGHTINGS`."""
-    if rule not in WEIGHTINGS:
-        raise MethodError(f"`weighting` should be one of {', '.join(WEIGHTINGS)}. Found {rule!r}.")
-    return WEIGHTINGS[rule][0](gramian, preferences, deficit)
-
-
-def spread(weights: Tensor, gramian: Tensor, preferences: Tensor, floor: float) -> Tensor:
-    """Move the weights just far enough for the gradients' dispersion to reach `floor`.
-
-    They are blended towards preference_k / |g_k|, with the working preference: there every reward pushes
-    with the strength it still needs, however long its gradient is. The smallest share that reaches the
-    floor is taken. Where none does (rewards that want the same, too few samples to tell), the weights
-    stay as they are.
-    """
-    norms = gramian.diagonal().clamp(min=0).sqrt()
-    even = torch.where(norms > 0, preferences / norms.clamp(min=1e-30), 0.0)
-    if even.sum() <= 0 or weights.sum() <= 0:
-        return weights
-    even = even * (weights.sum() / even.sum())
-
-    def blend(share: float) -> Tensor:
-        return (1 - share) * weights + share * even
-
-    def reaches(share: float) -> bool:
-        return dispersion(blend(share), gramian) >= floor
-
-    # Dispersion is not monotone along the way, hence the grid.
-    first = next((part for part in range(_GRID + 1) if reaches(part / _GRID)), None)
-    if first is None or first == 0:
-        return weights
-    low, high = (first - 1) / _GRID, first / _GRID
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reaches(middle) else (middle, high)
-    return blend(high)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError, shorten
-from ..objective.methods import Objective
+from ..objective.objective import Objective
 from ..policies.adapter import Adapter, save_adapter
 from ..policies.policy import Policy
 from ..prompts import Prompt
@@ -135,8 +135,8 @@ def identify(
         "prompts": _digest(prompts),
         "heldout": _digest(heldout),
         "rewards": [to_json(reward) for reward in objective.rewards],
-        "method": objective.method,
-        "weighting": objective.weighting,
+        "method": objective.method.name,
+        "weighting": objective.weighting.name,
         "dispersion_floor": objective.dispersion_floor,
         "settings": options,
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..objective.advantages import dead_groups
 from ..objective.director import Direction
-from ..objective.methods import Objective
+from ..objective.objective import Objective
 from ..prompts import Prompt
 from ..rollouts import Rollouts
 

@@ -7,7 +7,7 @@ step for each batch of rollouts, so the probability ratio is 1 and nothing is cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..errors import TrainingError
 from ..evaluation.heldout import evaluate, has_converged
 from ..memory import Retreat, explain_shortage
 from ..objective.director import Director
-from ..objective.methods import Objective, combine_advantages
+from ..objective.objective import Objective
 from ..optimizers import make_optimizer
 from ..policies.adapter import read_adapter, write_adapter
 from ..policies.base import Base
@@ -52,6 +52,19 @@ _SAMPLES = 4
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The exchangeable parts of a step; who compares several ways to make it gives others.
+
+    Attributes:
+        director: Makes what decides the weights of one run.
+        differentiate: Gives the step's gradient and what is known of each reward's, as `update.passes` does.
+    """
+
+    director: Callable[[Objective], Director] = Director
+    differentiate: Callable[..., Differentiated] = differentiate
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """The trained policy and the folder of its run."""
 
@@ -69,6 +82,7 @@ def train(
     heldout: Sequence[Prompt] = (),
     progress: Progress | None = None,
     workflow: dict[str, Any] | None = None,
+    parts: Parts = Parts(),
 ) -> TrainResult:
     """Train a LoRA adapter on several rewards, or go on with the run that is in `folder`.
 
@@ -84,6 +98,7 @@ def train(
         heldout: Prompts for evaluation only.
         progress: Receives phases and records, and may stop the training by raising.
         workflow: Kept in `run.json`.
+        parts: What a step is made of.
 
     Raises:
         TrainingError: The training cannot start or go on.
@@ -99,7 +114,7 @@ def train(
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
     ):
-        loop = _Loop(model, policy.base, objective, settings, run, progress)
+        loop = _Loop(model, policy.base, objective, settings, run, progress, parts)
         loop.resume()
         if loop.step > settings.steps:
             raise TrainingError(
@@ -129,6 +144,7 @@ class _Loop:
         settings: TrainSettings,
         run: Run,
         progress: Progress,
+        parts: Parts,
     ) -> None:
         self.step = 0
         self.converged = False
@@ -136,7 +152,7 @@ class _Loop:
         self._model, self._base, self._tokenizer = model, base, base.tokenizer
         self._objective, self._settings = objective, settings
         self._run, self._progress = run, progress
-        self._director = Director(objective)
+        self._director, self._differentiate = parts.director(objective), parts.differentiate
         self._directed = self._director.state()  # after the last finished step
         self._torn = False  # whether the parameters are those of no step
         self._retreat = Retreat(settings, base.device)
@@ -198,7 +214,7 @@ class _Loop:
     ) -> tuple[Tensor, Differentiated]:
         """The log-ratios to the base and the gradients; in smaller micro-batches if memory runs out."""
         poll, settings = self._progress.poll, self._settings
-        all_ratios = self._objective.method == "group_dpo" or settings.kl_coeff > 0
+        all_ratios = self._objective.method.needs_ratios or settings.kl_coeff > 0
         every = 1 if all_ratios else settings.group_size
         seed = derive_seed(settings.rng_seed, "sketch", step)
 
@@ -206,7 +222,7 @@ class _Loop:
             ratios = log_ratios(self._model, rollouts, limited, every, poll)
             combined = self._combine(weights, advantages, rewards, ratios, rollouts)
             parts = advantages.flatten(1)
-            return ratios, differentiate(
+            return ratios, self._differentiate(
                 self._model, rollouts, combined, parts, limited, poll, seed=seed
             )
 
@@ -248,9 +264,10 @@ class _Loop:
     ) -> Tensor:
         """The advantages that the step follows, `(N,)`: the weighted sum, or the method's own; and the pull to the base."""
         totals = ratios.sum(1).double().cpu().view(rewards.shape[1:])
-        combined = combine_advantages(self._objective, weights, advantages, rewards, totals)
-        if self._objective.method == "group_dpo":
-            # Its formula has no token normaliser: undo the one of `differentiate`.
+        combined = self._director.combine(weights, advantages, rewards, totals)
+        if (
+            self._objective.method.weighs_completions
+        ):  # undo the token normaliser of `differentiate`
             combined = combined * float(rollouts.lengths.sum())
         if self._settings.kl_coeff > 0:
             pull = totals - totals.mean(-1, keepdim=True)

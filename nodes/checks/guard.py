@@ -12,7 +12,7 @@ from typing import Any
 
 from ...gdpo.errors import WorkflowError, shorten
 from ...gdpo.export.pipeline import GGUF
-from ...gdpo.objective.methods import Objective
+from ...gdpo.objective.objective import Objective
 from ...gdpo.policies.policy import Policy
 from ...gdpo.prompts import Prompt
 from ...gdpo.rewards import Reward

@@ -16,7 +16,7 @@ from ...gdpo.memory import (
     show,
     weigh,
 )
-from ...gdpo.objective.methods import Objective
+from ...gdpo.objective.objective import Objective
 from ...gdpo.policies.chat import encode_prompt
 from ...gdpo.policies.loading import find_folder
 from ...gdpo.policies.policy import Policy
