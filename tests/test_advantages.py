@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gdpo.objective import advantages
+from gdpo.objective import advantages, corr_grpo, gd2po, group_dpo, sa_mrpo
 
 NAN = math.nan
 
@@ -124,9 +124,9 @@ def test_constant_group_gives_zero_advantage(value):
     assert not advantages.decoupled(rewards).any()
     assert not advantages.pooled(rewards, scale).any()
     assert not advantages.summed_then_normalised(rewards, preferences).any()
-    assert not advantages.filtered(rewards, preferences).any()
-    assert not advantages.correlation_normalised(rewards, preferences).any()
-    assert not advantages.saturation_aware(rewards, -scale, scale).any()
+    assert not gd2po.filtered(rewards, preferences).any()
+    assert not corr_grpo.correlation_normalised(rewards, preferences).any()
+    assert not sa_mrpo.saturation_aware(rewards, -scale, scale).any()
     assert advantages.dead_groups(rewards).tolist() == [1.0]
 
 
@@ -204,7 +204,7 @@ def test_group_dpo_is_minus_the_gradient_of_the_pair_loss():
         torch.log(torch.sigmoid(beta * (ratios[b, i] - ratios[b, j]))) for b, i, j in pairs
     ) / len(pairs)
     (expected,) = torch.autograd.grad(loss, ratios)
-    torch.testing.assert_close(advantages.group_dpo(totals, ratios.detach(), beta), -expected)
+    torch.testing.assert_close(group_dpo.group_dpo(totals, ratios.detach(), beta), -expected)
 
 
 def test_an_unscored_reward_counts_as_its_groups_mean_in_sums():
@@ -225,7 +225,7 @@ def test_an_unscored_reward_counts_as_its_groups_mean_in_sums():
 
 
 def test_group_dpo_without_any_pair_is_zero():
-    assert not advantages.group_dpo(torch.ones(2, 3), torch.randn(2, 3), 0.1).any()
+    assert not group_dpo.group_dpo(torch.ones(2, 3), torch.randn(2, 3), 0.1).any()
 
 
 def test_gd2po_by_hand():
@@ -233,13 +233,13 @@ def test_gd2po_by_hand():
     # (0 / 2 < 0.8) and it is dropped; the others have one sign each. Kept share 2/3.
     rewards = torch.tensor([[[0.0, 1.0, 2.0]], [[2.0, 0.0, 1.0]]], dtype=torch.float64)
     halves = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    assert advantages.agreeing(rewards, halves).tolist() == [[False, True, True]]
-    parts = advantages.filtered(rewards, halves)
+    assert gd2po.agreeing(rewards, halves).tolist() == [[False, True, True]]
+    parts = gd2po.filtered(rewards, halves)
     expected = torch.tensor([[[0.0, 0.0, 2 / 3]], [[0.0, -2 / 3, 0.0]]], dtype=torch.float64)
     torch.testing.assert_close(parts, expected / 1.0001)
     # Sums (-, -1/3, 1/3) / 1.0001: mean 0 over the kept, std sqrt(2 / 9) / 1.0001.
     combined = torch.einsum("k,kbg->bg", halves, parts)
-    found = advantages.whitened(combined, advantages.agreeing(rewards, halves))
+    found = gd2po.whitened(combined, gd2po.agreeing(rewards, halves))
     value = (1 / 3 / 1.0001) / (math.sqrt(2 / 9) / 1.0001 + 1e-4)
     torch.testing.assert_close(found, torch.tensor([[0.0, -value, value]], dtype=torch.float64))
 
@@ -250,7 +250,7 @@ def test_gd2po_keeps_a_completion_whose_rewards_nearly_agree():
     rewards = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]], [[1.0, 0.0]]], dtype=torch.float64)
     for third, kept in ((0.2, True), (0.3, False), (0.0, True)):
         preferences = torch.tensor([1.0, 1.0, third], dtype=torch.float64)
-        assert advantages.agreeing(rewards, preferences).tolist() == [[kept, kept]]
+        assert gd2po.agreeing(rewards, preferences).tolist() == [[kept, kept]]
 
 
 def gd2po_with_loops(rewards: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -277,10 +277,10 @@ def gd2po_with_loops(rewards: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def test_gd2po_equals_its_formula_written_out(seed):
     rewards = rewards_with_gaps(seed, shape=(3, 6, 8), share=0.0)
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    kept = advantages.agreeing(rewards, weights)
+    kept = gd2po.agreeing(rewards, weights)
     assert 0 < kept.sum() < kept.numel()
-    combined = torch.einsum("k,kbg->bg", weights, advantages.filtered(rewards, weights))
-    ours = advantages.whitened(combined, kept)
+    combined = torch.einsum("k,kbg->bg", weights, gd2po.filtered(rewards, weights))
+    ours = gd2po.whitened(combined, kept)
     theirs = gd2po_with_loops(rewards.permute(1, 2, 0).numpy(), weights.numpy())
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-9)
 
@@ -289,16 +289,16 @@ def test_gd2po_leaves_unscored_completions_out():
     # The third has no score at all: it is neither kept nor counted, so the kept share is 2 of 2.
     rewards = torch.tensor([[[0.0, 1.0, NAN]], [[0.0, 1.0, NAN]]], dtype=torch.float64)
     halves = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    assert advantages.agreeing(rewards, halves).tolist() == [[True, True, False]]
-    torch.testing.assert_close(advantages.filtered(rewards, halves), advantages.decoupled(rewards))
+    assert gd2po.agreeing(rewards, halves).tolist() == [[True, True, False]]
+    torch.testing.assert_close(gd2po.filtered(rewards, halves), advantages.decoupled(rewards))
 
 
 def test_gd2po_without_anything_left_does_nothing():
     rewards = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]], dtype=torch.float64)
     halves = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    assert not advantages.filtered(rewards, halves).any()
-    kept = advantages.agreeing(rewards, halves)
-    assert not advantages.whitened(torch.ones(1, 2, dtype=torch.float64), kept).any()
+    assert not gd2po.filtered(rewards, halves).any()
+    kept = gd2po.agreeing(rewards, halves)
+    assert not gd2po.whitened(torch.ones(1, 2, dtype=torch.float64), kept).any()
 
 
 def test_corr_grpo_by_hand():
@@ -308,12 +308,12 @@ def test_corr_grpo_by_hand():
         dtype=torch.float64,
     )
     weights = torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64)
-    parts = advantages.correlation_normalised(rewards, weights)
+    parts = corr_grpo.correlation_normalised(rewards, weights)
     found = torch.einsum("k,kbg->bg", weights, parts)
     expected = torch.tensor([[-0.25, 0.0, 0.0, 0.25]], dtype=torch.float64) / math.sqrt(2 + 1e-6)
     torch.testing.assert_close(found, expected)
     # Twice the same reward: all four correlations are 1, the root is 2.
-    same = advantages.correlation_normalised(rewards[:1].repeat(2, 1, 1), weights[:2])
+    same = corr_grpo.correlation_normalised(rewards[:1].repeat(2, 1, 1), weights[:2])
     torch.testing.assert_close(same[0, 0, 3] * math.sqrt(4 + 1e-6), torch.tensor(0.5).double())
 
 
@@ -335,7 +335,7 @@ def test_corr_grpo_gives_the_published_examples_multiplier():
     rewards = (unit * scales * rows * math.sqrt(3))[:, None]  # std with 4 - 1 degrees of freedom
     ones = torch.ones(3, dtype=torch.float64)
     assert 1 / float(rewards.sum(0).std()) == pytest.approx(0.2536)
-    parts = advantages.correlation_normalised(rewards, ones)
+    parts = corr_grpo.correlation_normalised(rewards, ones)
     multiplier = parts / advantages.centred(rewards)
     torch.testing.assert_close(multiplier, torch.full_like(multiplier, 0.4307), atol=1e-4, rtol=0)
 
@@ -344,7 +344,7 @@ def test_corr_grpo_gives_the_published_examples_multiplier():
 def test_corr_grpo_equals_its_formula_with_numpys_correlations(seed):
     rewards = rewards_with_gaps(seed, shape=(4, 3, 8), share=0.0)
     weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
-    parts = advantages.correlation_normalised(rewards, weights)
+    parts = corr_grpo.correlation_normalised(rewards, weights)
     found = torch.einsum("k,kbg->bg", weights, parts).numpy()
     for b in range(3):
         weighted = weights.numpy()[:, None] * rewards[:, b].numpy()
@@ -357,16 +357,16 @@ def test_corr_grpo_does_not_let_a_rewards_unit_set_the_step():
     rewards = rewards_with_gaps(3, share=0.0)
     thirds = torch.full((3,), 1 / 3, dtype=torch.float64)
     scaled = rewards * torch.tensor([1.0, 1.0, 100.0], dtype=torch.float64)[:, None, None]
-    plain = advantages.correlation_normalised(rewards, thirds)
-    torch.testing.assert_close(advantages.correlation_normalised(scaled, thirds)[:2], plain[:2])
+    plain = corr_grpo.correlation_normalised(rewards, thirds)
+    torch.testing.assert_close(corr_grpo.correlation_normalised(scaled, thirds)[:2], plain[:2])
 
 
 def test_a_reward_with_preference_zero_does_not_change_corr_grpo():
     rewards = rewards_with_gaps(6)
     weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
-    three = advantages.correlation_normalised(rewards, weights)
+    three = corr_grpo.correlation_normalised(rewards, weights)
     torch.testing.assert_close(
-        three[:2], advantages.correlation_normalised(rewards[:2], weights[:2])
+        three[:2], corr_grpo.correlation_normalised(rewards[:2], weights[:2])
     )
 
 
@@ -380,10 +380,10 @@ def test_saturation_aware_by_hand():
     lows = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
     ranges = torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64)
     expected = torch.tensor([0.9, 0.25, 0.5], dtype=torch.float64)
-    torch.testing.assert_close(advantages.saturations(rewards, lows, ranges), expected)
+    torch.testing.assert_close(sa_mrpo.saturations(rewards, lows, ranges), expected)
     room = torch.tensor([0.1**0.5, 0.75**0.5, 0.5**0.5], dtype=torch.float64)[:, None, None]
     torch.testing.assert_close(
-        advantages.saturation_aware(rewards, lows, ranges), room * advantages.decoupled(rewards)
+        sa_mrpo.saturation_aware(rewards, lows, ranges), room * advantages.decoupled(rewards)
     )
 
 
@@ -394,7 +394,7 @@ def test_saturation_can_turn_an_update_round():
     weights = torch.tensor([0.6, 0.4], dtype=torch.float64)
     ones, zeros = torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     published = torch.einsum("k,kbg->bg", weights, advantages.decoupled(rewards))
-    aware = torch.einsum("k,kbg->bg", weights, advantages.saturation_aware(rewards, zeros, ones))
+    aware = torch.einsum("k,kbg->bg", weights, sa_mrpo.saturation_aware(rewards, zeros, ones))
     assert published[0, 0] > 0 > aware[0, 0]
 
 
@@ -404,9 +404,9 @@ def test_a_reward_that_never_scored_does_not_spoil_the_published_methods():
     thirds = torch.full((3,), 1 / 3, dtype=torch.float64)
     ones, zeros = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for found in (
-        advantages.filtered(rewards, thirds),
-        advantages.correlation_normalised(rewards, thirds),
-        advantages.saturation_aware(rewards, zeros, ones),
+        gd2po.filtered(rewards, thirds),
+        corr_grpo.correlation_normalised(rewards, thirds),
+        sa_mrpo.saturation_aware(rewards, zeros, ones),
     ):
         assert found.isfinite().all()
         assert not found[2].any()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import advantages, gramian
+from . import advantages, corr_grpo, gd2po, gramian, group_dpo, sa_mrpo
 
 # Pull of group_dpo towards the base (arXiv 2604.15602).
 _GROUP_DPO_BETA = 0.1
@@ -95,26 +95,26 @@ def _grpo(scores: Scores) -> Tensor:
 
 
 def _saturation_aware(scores: Scores) -> Tensor:
-    return advantages.saturation_aware(scores.rewards, scores.lows, scores.ranges)
+    return sa_mrpo.saturation_aware(scores.rewards, scores.lows, scores.ranges)
 
 
 def _gd2po(scores: Scores) -> Tensor:
-    return advantages.filtered(scores.rewards, scores.preferences)
+    return gd2po.filtered(scores.rewards, scores.preferences)
 
 
 def _corr_grpo(scores: Scores) -> Tensor:
-    return advantages.correlation_normalised(scores.rewards, scores.preferences)
+    return corr_grpo.correlation_normalised(scores.rewards, scores.preferences)
 
 
 def _among_agreeing(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
-    kept = advantages.agreeing(scores.rewards, scores.preferences)
-    return advantages.whitened(weighted_sum(scores, weights, parts, ratios), kept)
+    kept = gd2po.agreeing(scores.rewards, scores.preferences)
+    return gd2po.whitened(weighted_sum(scores, weights, parts, ratios), kept)
 
 
 def _group_dpo(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
     # Centred, so that an unscored reward counts as its group's mean; in a group only differences matter.
     totals = torch.einsum("k,kbg->bg", scores.preferences, advantages.centred(scores.rewards))
-    return advantages.group_dpo(totals, ratios, _GROUP_DPO_BETA)
+    return group_dpo.group_dpo(totals, ratios, _GROUP_DPO_BETA)
 
 
 METHODS: dict[str, Method] = {
