@@ -213,7 +213,7 @@ def damage(folder, case: str) -> None:
         ("pickles only", "no \\*.safetensors"),
         ("torn weights", "The model of"),
         ("no tokenizer", "The tokenizer of"),
-        ("remote code", "cannot be loaded"),
+        ("remote code", "names code"),
         ("no end token", "end-of-sequence"),
     ],
 )

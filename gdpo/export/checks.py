@@ -86,7 +86,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         converter = find_converter()
     except ConverterError as error:
         raise ExportError(str(error)) from error
-    _check_architecture(config, converter)
+    _check_architecture(type(policy.base.model).__name__, converter)
     _check_sentencepiece(source)
     _check_experts(policy)
     _check_rows(policy, types)
@@ -147,16 +147,15 @@ def _check_adapter(policy: Policy) -> None:
         raise ExportError(f"Only LoRA adapters can be merged into a GGUF. Found {shorten(kind)}.")
 
 
-def _check_architecture(config: dict, converter: Path) -> None:
+def _check_architecture(architecture: str, converter: Path) -> None:
     # A table of names in newer converters, decorators in older ones; the name is quoted in both.
     package = converter / "conversion" / "__init__.py"
     listing = package if package.is_file() else converter / "convert_hf_to_gguf.py"
     text = listing.read_text(encoding="utf-8")
-    architectures = config.get("architectures") or ["none"]
-    if not any(f'"{name}"' in text for name in architectures):
+    if f'"{architecture}"' not in text:
         raise ExportError(
             f"llama.cpp's converter in {str(converter)!r} does not know the architecture "
-            f"{architectures[0]!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
+            f"{architecture!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
         )
 
 

@@ -5,6 +5,9 @@ Only its command line is stable between commits, so that is what is called; the 
 the tokenizer check: the converter knows byte-pair tokenizers by a hash of their output and refuses every
 vocabulary it has not met. Here such a vocabulary is taken by its split rule instead. (The export then
 compares both tokenizers, so a wrong guess cannot pass.)
+
+The converter asks transformers in many places to run code that comes with a model. `forbid_remote_code` takes that
+away from the library itself before the converter is loaded.
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ def pre_tokenizer_type(tokenizer: dict) -> str | None:
 
 def convert(request: dict) -> Iterator[dict]:
     """Convert the folder `model` once for each of `outputs`, a list of [type, path]."""
+    forbid_remote_code()
     module = _load(Path(request["converter"]))
     _accept_unknown_vocabularies(module, Path(request["model"]))
     for kind, path in request["outputs"]:
@@ -76,8 +80,34 @@ def convert(request: dict) -> Iterator[dict]:
         yield {"type": kind}
 
 
+def forbid_remote_code() -> None:
+    """Make transformers refuse the code of a model, whatever it is asked to trust."""
+    from transformers import dynamic_module_utils
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise ValueError("the model names code of its own, which is never run: remove `auto_map`")
+
+    decide = dynamic_module_utils.resolve_trust_remote_code
+
+    def distrust(*arguments: object, **options: object) -> object:
+        if arguments:
+            return decide(False, *arguments[1:], **options)
+        return decide(**{**options, "trust_remote_code": False})
+
+    names = ("get_class_from_dynamic_module", "get_cached_module_file", "get_class_in_module")
+    replaced = [(getattr(dynamic_module_utils, name), refuse) for name in names]
+    replaced.append((decide, distrust))
+    # Modules that are loaded already have taken these functions over by name.
+    for module in [m for n, m in sys.modules.items() if n.partition(".")[0] == "transformers"]:
+        for name, value in list(vars(module).items()):
+            for old, new in replaced:
+                if value is old:
+                    setattr(module, name, new)
+
+
 def _load(folder: Path) -> ModuleType:
-    sys.path[0] = str(folder)  # instead of this script's folder
+    own = str(Path(__file__).parent)  # its modules must not be found by bare names
+    sys.path[:] = [str(folder), *(part for part in sys.path if part not in {own, ""})]
     spec = importlib.util.spec_from_file_location("convert_hf_to_gguf", folder / _SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

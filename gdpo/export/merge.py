@@ -78,5 +78,7 @@ def _keep_config(model: Any, source: Path, folder: Path) -> None:
     than the file names, as with the language part of a multimodal model, the saved one stays.
     """
     own = source / "config.json"
-    if type(model).__name__ in json.loads(own.read_text(encoding="utf-8")).get("architectures", ()):
+    # The converter chooses its program by the first name; only that of the class which was loaded and merged is right.
+    named = json.loads(own.read_text(encoding="utf-8")).get("architectures")
+    if isinstance(named, list) and named[:1] == [type(model).__name__]:
         shutil.copyfile(own, folder / "config.json")

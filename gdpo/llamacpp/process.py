@@ -1,5 +1,8 @@
 """Runs a worker script in a process of its own: what llama.cpp does on an error is to abort.
 
+A worker reads files of strangers. It therefore starts in an empty folder, without the environment's secrets, and
+with the libraries that could fetch something offline (`worker_environment.py`).
+
 The request is a JSON file, the response a file of JSON lines that grows while the worker works, so that
 progress can be shown and a cancelled worker simply be killed. The scripts run by path, because under
 ComfyUI the pack has no importable name.
@@ -8,7 +11,6 @@ ComfyUI the pack has no importable name.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,20 +19,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import ExportError, GDPOError
+from .worker_environment import worker_environment
 
 LLAMA_WORKER = Path(__file__).with_name("worker.py")
 
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 5.0
-# GGML_NO_BACKTRACE: on an abort ggml would start a debugger. Threads without work that spin for ever slow a
-# busy machine down by up to 40 times; those that sleep at once wake up late. GNU's OpenMP counts turns,
-# Intel's and LLVM's milliseconds.
-_WAITING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
-_ENVIRONMENT = {
-    "GGML_NO_BACKTRACE": "1",
-    "PYTHONIOENCODING": "utf-8",
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 def run_worker(
@@ -58,13 +52,16 @@ def run_worker(
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         response = folder / "response.jsonl"
         response.touch()
+        empty = folder / "empty"
+        empty.mkdir()
         with (folder / "log.txt").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, str(script), str(folder / "request.json"), str(response)],
+                cwd=empty,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=worker_environment(folder / "home"),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
             )
         try:
@@ -129,9 +126,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _environment() -> dict[str, str]:
-    """The worker's; what the user has set counts."""
-    waiting = {} if "OMP_WAIT_POLICY" in os.environ else _WAITING
-    return _ENVIRONMENT | waiting | os.environ

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import PolicyError
+from .adapter_checks import check_adapter_config
 
 _ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -46,18 +47,19 @@ def load_adapter(folder: Path) -> Adapter:
     """Read an adapter from peft's two standard files.
 
     Raises:
-        PolicyError: A file is missing or damaged.
+        PolicyError: A file is missing or damaged, or the adapter is more than plain LoRA.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return Adapter(config, load_file(folder / _ADAPTER_FILE))
+        state = load_file(folder / _ADAPTER_FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise PolicyError(
             f"The adapter in {str(folder)!r} cannot be read ({error}); train again or restore the folder."
         ) from error
+    return Adapter(check_adapter_config(config, repr(str(folder))), state)
 
 
 def fresh_config(rank: int, alpha: int) -> dict[str, Any]:

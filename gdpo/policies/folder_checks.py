@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PolicyError, shorten
+from .code_checks import check_code
 
 # How attention may be computed; all other values of these keys name code, which libraries fetch from the hub.
 _IMPLEMENTATIONS = {None, "eager", "sdpa", "grouped_mm", "batched_mm"}
@@ -47,6 +48,7 @@ def check_model_folder(folder: Path) -> None:
             "merge it into its model, or move the file away to load the model alone."
         )
     _check_links(folder)
+    check_code(folder)
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         _check_names(folder / name)
     for index in folder.glob("*.index.json"):

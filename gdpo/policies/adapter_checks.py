@@ -1,0 +1,64 @@
+"""What an adapter's configuration may hold: a run folder may come from a stranger."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..errors import PolicyError, shorten
+
+_MAX_RANK = 4096
+_MAX_TARGETS = 10_000
+# What differs between honest LoRA adapters; peft's own default is required of everything else, since some of its
+# options import modules by name, repeat layers or compile patterns.
+_FREE = {
+    *("base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"),
+    *("r", "lora_alpha", "target_modules"),
+}
+
+
+def check_adapter_config(config: Any, where: str) -> dict[str, Any]:
+    """The configuration, if it is that of a plain LoRA adapter, without entries that this peft does not know.
+
+    Args:
+        config: From `adapter_config.json`.
+        where: What the message calls the folder.
+
+    Raises:
+        PolicyError: It is of another kind, or asks for more than LoRA on some of a model's linear layers.
+    """
+    from peft import LoraConfig
+
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else config
+        raise PolicyError(
+            f"Only LoRA adapters can be read. Found {shorten(kind)} in {where}; train again."
+        )
+    usual = LoraConfig().to_dict()
+    odd = [
+        key
+        for key, value in config.items()
+        if key not in {*_FREE, "peft_type"} and value and value != usual.get(key)
+    ]
+    odd += [key for key, fits in _sizes(config).items() if not fits]
+    if odd:
+        raise PolicyError(
+            f"The adapter in {where} sets {odd[0]!r} to {shorten(config[odd[0]])}, which this pack does not train "
+            "and does not trust; use a plain LoRA adapter."
+        )
+    return {key: value for key, value in config.items() if key in usual}
+
+
+def _sizes(config: dict[str, Any]) -> dict[str, bool]:
+    """Whether rank, alpha and targets are what they should be, by the key."""
+    rank, alpha, targets = (config.get(key) for key in ("r", "lora_alpha", "target_modules"))
+    names = isinstance(targets, list) and 0 < len(targets) <= _MAX_TARGETS
+    return {
+        "r": type(rank) is int and 0 < rank <= _MAX_RANK,
+        "lora_alpha": type(alpha) in {int, float} and 0 < alpha <= 1e6,
+        # A text would be taken for a pattern.
+        "target_modules": targets == "all-linear"
+        or (
+            names and all(isinstance(t, str) and re.fullmatch(r"[\w.]{1,200}", t) for t in targets)
+        ),
+    }
