@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_model
-from gguf_models import needs_converter, needs_llama
+from gguf_models import needs_converter
 
 from gdpo.errors import ExportError, GDPOError, PolicyError
 from gdpo.export import converter, merge
@@ -265,30 +265,27 @@ def test_a_worker_gets_an_empty_folder_no_secrets_and_no_network(tmp_path, monke
     assert str(Path.home() / ".cache" / "huggingface") not in json.dumps(found)
 
 
-@needs_llama
-def test_an_exported_model_is_that_of_the_loaded_class(stranger, ran, tmp_path):
+@needs_converter
+def test_the_first_architecture_must_be_the_loaded_class(stranger, ran, tmp_path):
     change(stranger / "config.json", architectures=["DreamModel", "LlamaForCausalLM"])
-    seen = []
     policy = load_policy(stranger, device="cpu")
-    monkey = pytest.MonkeyPatch()
-    kept = merge.save_merged
-    with monkey.context() as patch:
-        patch.setattr(
-            "gdpo.export.pipeline.save_merged",
-            lambda model, source, folder: (
-                kept(model, source, folder),
-                seen.append(json.loads((folder / "config.json").read_text())["architectures"]),
-            ),
-        )
-        (file,) = export_gguf(policy, tmp_path / "out", "m", types=("F16",))
-    assert seen == [["LlamaForCausalLM"]]
-    assert file.report["holds"]
+    with pytest.raises(ExportError, match="'DreamModel' first, but 'LlamaForCausalLM' was loaded"):
+        export_gguf(policy, tmp_path / "out", "m", types=("F16",))
     assert not ran.exists()
+
+
+@needs_converter
+def test_the_merged_model_names_the_loaded_class_alone(stranger, tmp_path):
+    change(stranger / "config.json", architectures=["LlamaForTokenClassification"])
+    policy = load_policy(stranger, device="cpu")
+    merge.save_merged(policy.base.model, stranger, tmp_path / "merged")
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
 
 
 def test_code_that_came_after_loading_is_refused_at_the_export(stranger, ran, tmp_path):
     policy = load_policy(stranger, device="cpu")
-    names_a_tokenizer(stranger)
+    NAMED["tokenizer"](stranger)
     with pytest.raises(GDPOError, match="names code"):
         export_gguf(policy, tmp_path / "out", "m", types=("F16",))
     assert not ran.exists()

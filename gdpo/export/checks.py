@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
@@ -86,7 +87,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         converter = find_converter()
     except ConverterError as error:
         raise ExportError(str(error)) from error
-    _check_architecture(type(policy.base.model).__name__, converter)
+    _check_architecture(config, policy.base.model, converter)
     _check_sentencepiece(source)
     _check_experts(policy)
     _check_rows(policy, types)
@@ -147,16 +148,33 @@ def _check_adapter(policy: Policy) -> None:
         raise ExportError(f"Only LoRA adapters can be merged into a GGUF. Found {shorten(kind)}.")
 
 
-def _check_architecture(architecture: str, converter: Path) -> None:
+def _check_architecture(config: dict, model: Any, converter: Path) -> None:
+    """The converter takes its program by the first architecture that config.json names."""
     # A table of names in newer converters, decorators in older ones; the name is quoted in both.
     package = converter / "conversion" / "__init__.py"
     listing = package if package.is_file() else converter / "convert_hf_to_gguf.py"
     text = listing.read_text(encoding="utf-8")
-    if f'"{architecture}"' not in text:
+    loaded = type(model).__name__
+    named = next(iter(config.get("architectures") or ()), loaded)
+    unknown = next((name for name in (named, loaded) if f'"{name}"' not in text), None)
+    if unknown:
         raise ExportError(
             f"llama.cpp's converter in {str(converter)!r} does not know the architecture "
-            f"{architecture!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
+            f"{unknown!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
         )
+    if named != loaded and not _is_of_the_same_model(named, config):
+        raise ExportError(
+            f"The model's config.json names the architecture {shorten(named)} first, but {loaded!r} was loaded and "
+            "trained; get the model's original files."
+        )
+
+
+def _is_of_the_same_model(name: str, config: dict) -> bool:
+    """Whether transformers knows the class for this type of model, as the whole of which a part was loaded."""
+    import transformers
+
+    known = getattr(getattr(transformers, str(name), None), "config_class", None)
+    return known is not None and known.model_type == config.get("model_type")
 
 
 def _check_sentencepiece(source: Path) -> None:
