@@ -76,10 +76,9 @@ def make_batch(
         )
     )
     for _ in range(_DIRECTOR_WARMUP):
-        parts = director.observe(rewards).flatten(1)
-        director.decide()
+        plan = director.decide(director.observe(rewards))
         directions = torch.randn(count, 2 * count, generator=generator, dtype=torch.float64)
-        director.measure(directions @ directions.T, parts, torch.zeros(completions))
+        director.measure(plan, directions @ directions.T, torch.zeros(completions))
     parameters = [p for p in model.parameters() if p.requires_grad]
     return Batch(model, parameters, optimizer, rollouts, rewards, director, settings)
 
@@ -115,10 +114,10 @@ def one_pass(batch: Batch) -> None:
     Every completion carries its own prompt, as in the other ways: what sharing prompts saves is not counted here.
     """
     director = batch.director
-    parts = director.observe(batch.rewards)
-    combined = torch.einsum("k,kbg->bg", director.decide(), parts)
+    plan = director.decide(director.observe(batch.rewards))
+    combined = torch.einsum("k,kbg->bg", plan.weights, plan.advantages)
     combined = (combined / advantages.batch_std(combined, batch.rewards)).flatten()
-    flat = parts.flatten(1)
+    flat = plan.advantages.flatten(1)
     rows = torch.arange(flat.shape[1])
     passes = [
         batches.Batch(
@@ -129,7 +128,7 @@ def one_pass(batch: Batch) -> None:
         batch.model, batch.rollouts, combined, flat, batch.settings, lambda: None, batches=passes
     ).gradients
     squared = passed.squared_norms.double().cpu()
-    director.measure(passed.inner_products().cpu(), flat, squared)
+    director.measure(plan, passed.inner_products().cpu(), squared)
     step(batch, passed.combined)
 
 
@@ -153,14 +152,13 @@ def step(batch: Batch, gradients: list[Tensor]) -> None:
 def _directed(batch: Batch, passes: Callable[[Tensor], list[Tensor]]) -> None:
     """Weights from the exact Gramian of K buffers, which the naive ways have anyway."""
     director = batch.director
-    parts = director.observe(batch.rewards)
-    weights = director.decide()
-    flat = parts.flatten(1)
+    plan = director.decide(director.observe(batch.rewards))
+    flat = plan.advantages.flatten(1)
     buffers = passes(flat)
     raw = torch.stack([(b.flatten(1) @ b.flatten(1).T).double() for b in buffers]).sum(0).cpu()
-    director.measure(raw, flat, torch.zeros(flat.shape[1]))
-    combined = torch.einsum("k,kbg->bg", weights, parts)
-    weights = weights / advantages.batch_std(combined, batch.rewards)
+    director.measure(plan, raw, torch.zeros(flat.shape[1]))
+    combined = torch.einsum("k,kbg->bg", plan.weights, plan.advantages)
+    weights = plan.weights / advantages.batch_std(combined, batch.rewards)
     step(batch, [torch.tensordot(weights.to(b), b, dims=1) for b in buffers])
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks._results import machine, write
-from gdpo.objective.director import Direction, Director
+from gdpo.objective.director import Direction, Director, Plan
 from gdpo.objective.objective import Objective, combine_rewards
 from gdpo.rewards import SCORERS, Reward
 from gdpo.settings import TrainSettings
@@ -51,6 +51,7 @@ class Comparison:
         self.rows: list[dict[str, float]] = []
         self.seconds: tuple[list[float], list[float]] = ([], [])
         self._whole = Director(objective)
+        self._plan: Plan | None = None  # of the whole passes' director
         self._found: Differentiated | None = None
 
     def differentiate(
@@ -84,24 +85,24 @@ class Comparison:
                 comparison._whole.observe(rewards)
                 return super().observe(rewards)
 
-            def decide(self) -> torch.Tensor:
-                comparison._whole.decide()
-                return super().decide()
+            def decide(self, advantages: torch.Tensor) -> Plan:
+                comparison._plan = comparison._whole.decide(advantages)
+                return super().decide(advantages)
 
             def measure(
-                self, raw: torch.Tensor, advantage: torch.Tensor, squared_norms: torch.Tensor
+                self, plan: Plan, products: torch.Tensor, squared_norms: torch.Tensor
             ) -> Direction:
-                direction = super().measure(raw, advantage, squared_norms)
-                comparison.add(direction, advantage, squared_norms)
+                direction = super().measure(plan, products, squared_norms)
+                comparison.add(direction, squared_norms)
                 return direction
 
         return Twice
 
-    def add(self, shared: Direction, advantage: torch.Tensor, squared_norms: torch.Tensor) -> None:
+    def add(self, shared: Direction, squared_norms: torch.Tensor) -> None:
         """One step's differences."""
         gradients = self._found.gradients
         norms = gradients.squared_norms.double()
-        whole = self._whole.measure(gradients.inner_products(), advantage, norms)
+        whole = self._whole.measure(self._plan, gradients.inner_products(), norms)
         pairs = torch.triu_indices(*whole.cosines.shape, offset=1)
         ours, theirs = (d.cosines[pairs[0], pairs[1]] for d in (shared, whole))
         self.rows.append({

@@ -10,7 +10,7 @@ import torch
 
 
 def to_json(value: Any) -> Any:
-    """`value` as to_json JSON: tensors and numbers of libraries become Python's, non-finite ones null."""
+    """`value` as plain JSON: tensors and numbers of libraries become Python's, non-finite ones null."""
     if isinstance(value, torch.Tensor):
         return to_json(value.tolist())
     if isinstance(value, Mapping):

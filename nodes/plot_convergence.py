@@ -96,7 +96,12 @@ class GDPOPlotConvergence:
 
 def _saved_folders(names: str) -> Iterator[Path]:
     """The folders of saved runs; a name that is none is refused together with names that are."""
-    for name in filter(None, (name.strip() for name in names.split(","))):
+    wanted = dict.fromkeys(filter(None, (name.strip() for name in names.split(","))))
+    if len(wanted) > MAX_RUNS:
+        raise WorkflowError(
+            f"saved_runs should name {MAX_RUNS} runs at most. Found {len(wanted)}; take some out"
+        )
+    for name in wanted:
         folder = resolve_output(name, what="saved_runs")
         if not (folder / HISTORY_FILE).is_file():
             raise WorkflowError(

@@ -29,7 +29,12 @@ def step(number, mean=0.5, **more):
 
 
 def evaluation(number):
-    return {"step": number, "eval": {"rewards": {"a": {"mean": 0.25, "standard_error": None}}}}
+    found = {
+        "rewards": {"a": {"mean": 0.25, "standard_error": None}},
+        "length": {"mean": 20.0, "std": 2.0},
+        "truncated": 0.0,
+    }
+    return {"step": number, "eval": found}
 
 
 @pytest.fixture

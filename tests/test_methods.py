@@ -24,11 +24,9 @@ def rewards(*preferences: float) -> list[Reward]:
 
 def observe_and_decide(director: Director, scores: torch.Tensor, gradients: torch.Tensor):
     """Feed one step with rewards (K, B, G) and per-completion gradients (N, P)."""
-    advantages = director.observe(scores).flatten(1)
-    count = advantages.shape[1]
-    mixed = advantages @ gradients / count
-    director.decide()
-    return director.measure(mixed @ mixed.T, advantages, gradients.square().sum(1))
+    plan = director.decide(director.observe(scores))
+    mixed = plan.advantages.flatten(1) @ gradients / len(gradients)
+    return director.measure(plan, mixed @ mixed.T, gradients.square().sum(1))
 
 
 def reward_advantages(objective, scores, scale):
@@ -125,6 +123,34 @@ def test_a_state_of_another_version_is_refused():
 
     with pytest.raises(TrainingError, match="start a new run"):
         Director(combine_rewards(rewards(1.0))).restore({"_steps": 3, "objective": None})
+
+
+def test_a_state_with_the_weights_that_older_versions_kept_is_taken():
+    (director, _), *_ = steps("gdpo", 1)
+    other = Director(director.objective)
+    other.restore({**director.state(), "_decided": [0.25, 0.75]})
+    assert other.state() == director.state()
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("_steps", 0),
+        ("_steps", True),
+        ("_scale", None),
+        ("_means", [0.1]),
+        ("_starts", ["x", 0.1]),
+        ("_gramian", [[1.0, 0.0], [0.0, float("inf")]]),
+        ("_gramian", {}),
+    ],
+)
+def test_a_damaged_state_is_refused_by_its_entry(entry, value):
+    from gdpo.errors import TrainingError
+
+    (director, _), *_ = steps("gdpo", 1)
+    with pytest.raises(TrainingError, match=f"'{entry}' should be") as caught:
+        Director(director.objective).restore({**director.state(), entry: value})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_director_goes_on_from_its_state_exactly():

@@ -23,7 +23,7 @@ from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 from gdpo.prompts import Prompt
 from gdpo.rewards.reward import Reward
-from gdpo.runs.history import read_history, read_lines
+from gdpo.runs.history import read_history
 from gdpo.settings import TrainSettings
 from gdpo.training.trainer import train
 
@@ -84,7 +84,7 @@ def outcome(folder: Path):
 
     timed = {"seconds", "tokens_per_second", "peak_memory_mb"}
     history = [{k: v for k, v in r.items() if k not in timed} for r in read_history(folder)]
-    completions = read_lines(folder / "completions.jsonl")
+    completions = (folder / "completions.jsonl").read_bytes()
     return history, completions, load_file(folder / "adapter" / "adapter_model.safetensors")
 
 
@@ -364,15 +364,15 @@ def test_an_interrupt_inside_the_optimisers_step_goes_on_from_the_checkpoint_bef
 
 
 def test_a_sampler_that_disagrees_with_the_update_is_noticed(tiny_policy, tmp_path, monkeypatch):
-    from gdpo.training import trainer
+    from gdpo.training import loop
 
-    original = trainer.sample
+    original = loop.sample
 
     def wrong(*arguments, **options):
         found = original(*arguments, **options)
         return replace(found, logprobs=found.logprobs - 0.5 * found.completion_mask)
 
-    monkeypatch.setattr(trainer, "sample", wrong)
+    monkeypatch.setattr(loop, "sample", wrong)
     with pytest.raises(TrainingError, match=r"disagree .* by 0\.5 nats"):
         train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
 

@@ -13,6 +13,7 @@ from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.reward import Reward
+from ..runs.record import LengthFigures
 from .heldout import complete, summarise
 
 
@@ -27,7 +28,7 @@ class Comparison:
     """
 
     rewards: dict[str, dict[str, float | None]]
-    lengths: dict[str, dict[str, float]]
+    lengths: dict[str, LengthFigures]
     answers: list[dict[str, str]]
 
     def table(self) -> str:
@@ -69,7 +70,7 @@ def compare(
         raise PromptError("There are no prompts to compare on; load some.")
     progress = progress or Progress()
     means: dict[str, dict[str, float | None]] = {}
-    lengths: dict[str, dict[str, float]] = {}
+    lengths: dict[str, LengthFigures] = {}
     answers: list[dict[str, str]] = [{"prompt": prompt.text} for prompt in prompts]
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,

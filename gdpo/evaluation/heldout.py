@@ -13,6 +13,7 @@ from ..prompts import Prompt
 from ..rewards.reward import Completion, Reward
 from ..rewards.scoring import score_rewards
 from ..rollouts import sample
+from ..runs.record import Evaluation, HeldoutFigures
 
 # Completions sampled at a time.
 _BATCH = 64
@@ -60,7 +61,7 @@ def evaluate(
     temperature: float,
     seed: int,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Sample one completion for each prompt and score it: the `eval` entry of a run's history."""
     progress = progress or Progress()
     completions = complete(
@@ -81,7 +82,7 @@ def summarise(
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
     poll: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Means with standard errors of each reward, and the lengths, over completions."""
     scores = score_rewards(rewards, prompts, completions, poll)
     lengths = torch.tensor([float(c.tokens) for c in completions])
@@ -92,14 +93,12 @@ def summarise(
     }
 
 
-def has_converged(
-    evaluations: Sequence[tuple[int, dict[str, Any]]], rewards: Sequence[Reward]
-) -> bool:
+def has_converged(evaluations: Sequence[Evaluation], rewards: Sequence[Reward]) -> bool:
     """Whether every reward with a preference held its target in the last three evaluations of a run."""
     last = evaluations[-_CONVERGED_EVALUATIONS:]
     means = [
         (found["rewards"][reward.name]["mean"], float(reward.target or 0))
-        for _, found in last
+        for found in last
         for reward in rewards
         if reward.preference > 0
     ]
@@ -107,7 +106,7 @@ def has_converged(
     return len(last) == _CONVERGED_EVALUATIONS and enough
 
 
-def _mean(scores: torch.Tensor) -> dict[str, float | None]:
+def _mean(scores: torch.Tensor) -> HeldoutFigures:
     known = scores[~scores.isnan()]
     if not len(known):
         return {"mean": None, "standard_error": None}

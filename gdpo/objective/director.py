@@ -28,6 +28,18 @@ _WARMUP = 3
 _MAX_GROWTH = 4.0
 
 
+# What the next step depends on, as attributes; checkpoints have them under these names.
+_STATE = ("_steps", "_scale", "_means", "_starts", "_gramian")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one step follows: each reward's advantages `(K, B, G)` and its weight `(K,)`."""
+
+    advantages: Tensor
+    weights: Tensor
+
+
 @dataclass(frozen=True)
 class Direction:
     """What one step decided and found, for the record. `(K,)` and `(K, K)`."""
@@ -36,7 +48,6 @@ class Direction:
     preferences: Tensor
     deficits: Tensor
     cosines: Tensor
-    wedges: Tensor
     dispersion: float
     dispersion_reached: bool
 
@@ -51,7 +62,6 @@ class Director:
         self._means: Tensor | None = None
         self._starts: Tensor | None = None
         self._gramian: Tensor | None = None
-        self._decided = objective.preferences
 
     def observe(self, rewards: Tensor) -> Tensor:
         """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
@@ -65,45 +75,52 @@ class Director:
         self._scale = advantages.update_scale(self._scale, rewards, self.objective.ranges)
         return self.objective.method.advantages(self.objective.scores(rewards, self._scale))
 
-    def decide(self) -> Tensor:
-        """The weights of this step, `(K,)`, from its rewards and the gradients of the steps before it.
+    def decide(self, advantages: Tensor) -> Plan:
+        """The plan of this step, whose weights follow from its rewards and the gradients of the steps before it.
 
         They are decided before the backward pass, so that it has to make one combined gradient only. The
         Gramian is smoothed over about 10 steps: that the newest is missing changes little.
+
+        Args:
+            advantages: What `observe` returned, `(K, B, G)`.
         """
         active = self.objective.preferences > 0  # the others are only watched
         weights = torch.zeros_like(self.objective.preferences)
         weights[active] = self._weights(active)
-        self._decided = weights
-        return weights
+        return Plan(advantages, weights)
 
-    def combine(self, weights: Tensor, parts: Tensor, rewards: Tensor, ratios: Tensor) -> Tensor:
-        """The advantages that the step follows, `(B, G)`; arguments as in `Method.combine`."""
+    def combine(self, plan: Plan, rewards: Tensor, ratios: Tensor) -> Tensor:
+        """The advantages that the step follows, `(B, G)`.
+
+        Args:
+            plan: The plan of the step.
+            rewards: The step's rewards, `(K, B, G)`.
+            ratios: log pi - log pi_base of each completion, `(B, G)`.
+        """
         scores = self.objective.scores(rewards, self._scale)
-        return self.objective.method.combine(scores, weights, parts, ratios)
+        return self.objective.method.combine(scores, plan.weights, plan.advantages, ratios)
 
-    def measure(self, raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Direction:
+    def measure(self, plan: Plan, products: Tensor, squared_norms: Tensor) -> Direction:
         """Take in the inner products of this step's reward gradients, and describe the step.
 
         Args:
-            raw: g_k . g_l, `(K, K)`.
-            advantage: `(K, N)`.
+            plan: The plan of the step.
+            products: g_k . g_l, `(K, K)`.
             squared_norms: |s_i|^2, `(N,)`.
         """
         objective, deficit = self.objective, self._deficits()
         active = objective.preferences > 0
-        now = objective.method.gramian(raw, advantage, squared_norms)
+        now = objective.method.gramian(products, plan.advantages.flatten(1), squared_norms)
         self._gramian = smooth(self._gramian, self._limited(now, active), _GRAMIAN_DECAY)
         shown = geometry.positive_semidefinite(self._gramian)
         matrix = geometry.positive_semidefinite(self._gramian[active][:, active])
-        reached = dispersion(self._decided[active], matrix)
+        reached = dispersion(plan.weights[active], matrix)
         working = objective.weighting.working(objective.preferences, deficit)
         return Direction(
-            weights=self._decided,
+            weights=plan.weights,
             preferences=working if objective.directs else objective.preferences,
             deficits=deficit,
             cosines=geometry.cosines(shown),
-            wedges=geometry.wedges(shown),
             dispersion=reached,
             dispersion_reached=reached >= objective.dispersion_floor - 1e-6,
         )
@@ -137,21 +154,25 @@ class Director:
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, as plain JSON."""
-        return {name: to_json(value) for name, value in vars(self).items() if name != "objective"}
+        return {name: to_json(getattr(self, name)) for name in _STATE}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned.
+        """Go on from what `state` returned after a step, here or in an older version, which kept more.
 
         Raises:
             TrainingError: It is not such a state.
         """
-        if state.keys() != self.state().keys():
-            raise TrainingError(
-                f"A checkpoint's state has the entries {shorten(sorted(state))}, which are not this version's; "
-                "start a new run."
-            )
-        for name, value in state.items():
-            setattr(self, name, _tensor(value) if isinstance(value, list) else value)
+        missing = [name for name in _STATE if not isinstance(state, dict) or name not in state]
+        if missing:
+            raise _bad_entry("director", f"an object with the entry {missing[0]!r}", state)
+        steps, count = state["_steps"], len(self.objective.rewards)
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise _bad_entry("_steps", "a whole number, 1 or more", steps)
+        self._steps = steps
+        self._scale = _tensor(state, "_scale", count)
+        self._means = _tensor(state, "_means", count)
+        self._starts = _tensor(state, "_starts", count)
+        self._gramian = _tensor(state, "_gramian", count, count)
 
 
 def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
@@ -162,11 +183,24 @@ def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
     return torch.where(now.isnan(), previous, torch.where(previous.isnan(), now, average))
 
 
-def _tensor(values: list[Any]) -> Tensor:
-    """A tensor from JSON, in which NaN is null."""
-    known = [[_number(v) for v in row] if isinstance(row, list) else _number(row) for row in values]
-    return torch.tensor(known, dtype=torch.float64)
+def _tensor(state: dict[str, Any], name: str, *shape: int) -> Tensor:
+    """An entry of a state as a tensor of this shape; NaN is null in JSON."""
+    try:
+        found = torch.tensor(_with_nan(state[name]), dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RecursionError, too
+        raise _bad_entry(name, f"numbers of shape {shape}", state[name]) from error
+    if found.shape != shape or found.isinf().any():
+        raise _bad_entry(name, f"finite numbers of shape {shape}", state[name])
+    return found
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _with_nan(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_with_nan(value) for value in values]
+    return float("nan") if values is None else values
+
+
+def _bad_entry(name: str, wanted: str, found: Any) -> TrainingError:
+    return TrainingError(
+        f"A checkpoint's {name!r} should be {wanted}. Found {shorten(found)}; start a new run."
+    )

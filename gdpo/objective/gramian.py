@@ -1,4 +1,4 @@
-"""The inner and outer products of the reward gradients: Gramian and cosines. `(K, K)`, float64."""
+"""The inner products of the reward gradients: Gramian and cosines. `(K, K)`, float64."""
 
 from __future__ import annotations
 
@@ -39,8 +39,3 @@ def cosines(gramian: Tensor) -> Tensor:
     norms = gramian.diagonal().clamp(min=0).sqrt()
     sizes = norms[:, None] * norms[None, :]
     return torch.where(sizes > _TINY, gramian / sizes.clamp(min=_TINY), 0.0).clamp(-1, 1)
-
-
-def wedges(gramian: Tensor) -> Tensor:
-    """Norm of the outer (exterior) product of the unit gradients: sqrt(1 - cos^2)."""
-    return (1 - cosines(gramian).square()).clamp(min=0).sqrt()

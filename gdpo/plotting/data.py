@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..runs.diagnosis import telling_cosines
+from ..runs.record import StepRecord
 
-Records = Sequence[Mapping[str, Any]]
+Records = Sequence[StepRecord]
 
 # Colours that people with any common colour blindness can tell apart: Okabe and Ito's, without the
 # yellow that vanishes on white, then Tol's "muted". With the markers, 16 rewards stay distinct.

@@ -26,7 +26,7 @@ def plot_convergence(runs: Mapping[str, Records], path: Path | None = None) -> n
     """The convergence figure of one run, or of several laid over each other.
 
     Args:
-        runs: Name of the run -> its history records, in order. At most four.
+        runs: Name of the run -> its records, as `read_history` gives them. At most four.
         path: Where to write the figure as PNG, too; a file there is replaced in one piece.
 
     Returns:

@@ -8,18 +8,41 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
-from ..errors import PolicyError, TrainingError
+from ..errors import PolicyError, TrainingError, shorten
 from ..policies.adapter import Adapter, load_adapter, save_adapter
 from ..to_json import to_json
+from .shape import MisfitError, Number, checker
 
 _KEEP = 2  # the newest, and one before it in case the disk lies
+# What Python raises on files that are absent, damaged or made up.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    MisfitError,
+)
+
+
+class _State(TypedDict):
+    """What `state.json` holds. The optimiser's numbers are by the path to them, e.g. "0.step"."""
+
+    step: int
+    optimizer: dict[str, Number]
+    director: dict[str, Any]
+
+
+_state_from_json = checker(_State)
 
 
 def save_checkpoint(
@@ -69,13 +92,17 @@ def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str
 
     try:
         adapter = load_adapter(checkpoint)
-        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        state = _state_from_json(json.loads((checkpoint / "state.json").read_text("utf-8")))
         # Copies: a file that stays mapped into memory cannot be deleted on Windows.
         tensors = {k: v.clone() for k, v in load_file(checkpoint / "optimizer.safetensors").items()}
         slots = _unflatten(tensors, state.pop("optimizer"))
-    except (OSError, ValueError, KeyError, SafetensorError, PolicyError) as error:
+        if state["step"] != _step_of(checkpoint):
+            raise MisfitError("that of the folder", state["step"], ["step"])
+    except (*_UNREADABLE, SafetensorError, PolicyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TrainingError(
-            f"The checkpoint {str(checkpoint)!r} cannot be read ({error}); delete it to go on from the one before."
+            f"The checkpoint {str(checkpoint)!r} cannot be read ({shorten(reason, 200)}); delete it to go on "
+            "from the one before."
         ) from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
     return adapter, state
@@ -83,8 +110,14 @@ def load_checkpoint(checkpoint: Path, optimizer: Any) -> tuple[Adapter, dict[str
 
 def _steps(folder: Path) -> list[Path]:
     """The whole checkpoints, oldest first; one that could not be deleted completely is none."""
-    found = [p for p in (folder / "checkpoints").glob("step-*") if (p / "state.json").is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    found = (folder / "checkpoints").glob("step-*")
+    return sorted((p for p in found if _step_of(p) and (p / "state.json").is_file()), key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name; 0 for a folder of another name."""
+    digits = checkpoint.name.removeprefix("step-")
+    return int(digits) if re.fullmatch(r"[0-9]{6,9}", digits) else 0
 
 
 def _flatten(slots: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:

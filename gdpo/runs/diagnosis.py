@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .record import HeldoutFigures, StepRecord
+from .shape import Number
+
 # Steps that are looked at together: one step is noise.
 _WINDOW = 5
 _TRUNCATED = 0.8  # share of completions
@@ -22,8 +25,6 @@ _EXPLODED = 10.0  # times the median gradient norm
 _FAR = 2.0  # nats per token away from the base
 _STANDARD_ERRORS = 2.0
 
-Record = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -33,7 +34,7 @@ class Finding:
     text: str
 
 
-def diagnose(history: Sequence[Record]) -> list[Finding]:
+def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
     """What looks wrong at the end of `history` (records as `read_history` gives them); often nothing."""
     steps = [record for record in history if "rewards" in record]
     if len(steps) < _WINDOW:
@@ -50,16 +51,16 @@ def diagnose(history: Sequence[Record]) -> list[Finding]:
     return [*found, *_not_transferring(history)]
 
 
-def telling_cosines(record: Record) -> Any:
+def telling_cosines(record: StepRecord) -> list[list[Number]] | None:
     """The cosines of a record, None between rewards of which one is at its target; None where that leaves nothing.
 
     What is left of such a reward's gradient is noise. Freed of what each sample contributes to itself, products of
     noise make an indefinite matrix, and the nearest Gramian has about one direction: cosines of -1 and 1.
     """
     rows, deficits = record.get("cosines"), record.get("deficits")
-    if not isinstance(rows, list) or not isinstance(deficits, dict) or len(rows) != len(deficits):
+    if rows is None or deficits is None or len(rows) != len(deficits):
         return rows
-    settled = [isinstance(d, (int, float)) and d <= _REACHED for d in deficits.values()]
+    settled = [d is not None and d <= _REACHED for d in deficits.values()]
     if settled.count(False) < 2 <= len(rows):
         return None
     return [
@@ -68,7 +69,7 @@ def telling_cosines(record: Record) -> Any:
     ]
 
 
-def _mean(records: Sequence[Record], *path: str) -> float | None:
+def _mean(records: Sequence[StepRecord], *path: str) -> float | None:
     """Mean of a nested value over records; None where it is undefined."""
     values = []
     for record in records:
@@ -80,7 +81,7 @@ def _mean(records: Sequence[Record], *path: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _truncation(steps: Sequence[Record]) -> Iterator[Finding]:
+def _truncation(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     share = _mean(steps[-_WINDOW:], "truncated")
     if share is not None and share >= _TRUNCATED:
         yield Finding(
@@ -90,9 +91,9 @@ def _truncation(steps: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def _dead_rewards(steps: Sequence[Record]) -> Iterator[Finding]:
+def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     last = steps[-_WINDOW:]
-    for name in last[-1]["rewards"]:
+    for name in last[-1].get("rewards", {}):
         dead, mean = (
             _mean(last, "rewards", name, "dead_groups"),
             _mean(last, "rewards", name, "mean"),
@@ -108,9 +109,9 @@ def _dead_rewards(steps: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def _alike(steps: Sequence[Record]) -> Iterator[Finding]:
+def _alike(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     last = steps[-_WINDOW:]
-    names = list(last[-1]["rewards"])
+    names = list(last[-1].get("rewards", {}))
     maps = [rows for rows in map(telling_cosines, last) if rows]
     for i, one in enumerate(names):
         for j, other in enumerate(names[:i]):
@@ -123,7 +124,7 @@ def _alike(steps: Sequence[Record]) -> Iterator[Finding]:
                 )
 
 
-def _collapse(steps: Sequence[Record]) -> Iterator[Finding]:
+def _collapse(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     first, last = steps[:_WINDOW], steps[-_WINDOW:]
     before, now = _mean(first, "entropy"), _mean(last, "entropy")
     if before and now is not None and now < _ENTROPY_LEFT * before:
@@ -141,8 +142,9 @@ def _collapse(steps: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def _explosion(steps: Sequence[Record]) -> Iterator[Finding]:
-    norms = [record["grad_norm"] for record in steps if record.get("grad_norm") is not None]
+def _explosion(steps: Sequence[StepRecord]) -> Iterator[Finding]:
+    found = [record.get("grad_norm") for record in steps]
+    norms = [norm for norm in found if norm is not None]
     if len(norms) <= _WINDOW:
         return
     usual, now = statistics.median(norms[:-_WINDOW]), statistics.median(norms[-_WINDOW:])
@@ -154,7 +156,7 @@ def _explosion(steps: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def _distance(steps: Sequence[Record]) -> Iterator[Finding]:
+def _distance(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     kl = _mean(steps[-_WINDOW:], "kl")
     if kl is not None and kl > _FAR:
         yield Finding(
@@ -164,26 +166,32 @@ def _distance(steps: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def _not_transferring(history: Sequence[Record]) -> Iterator[Finding]:
+def _not_transferring(history: Sequence[StepRecord]) -> Iterator[Finding]:
     """A reward that rises in training while it falls on held-out prompts."""
-    evaluated = [i for i, record in enumerate(history) if "eval" in record]
+    evaluated = [(i, r["eval"]["rewards"]) for i, r in enumerate(history) if "eval" in r]
     if len(evaluated) < 2:
         return
-    start, end = evaluated[-2], evaluated[-1]
+    (start, before), (end, after) = evaluated[-2:]
     between = [record for record in history[start : end + 1] if "rewards" in record]
     half = len(between) // 2
-    if not half:
-        return
-    for name, now in history[end]["eval"]["rewards"].items():
-        then = history[start]["eval"]["rewards"][name]
-        known = (then["mean"], now["mean"], then["standard_error"], now["standard_error"])
-        risen = [_mean(part, "rewards", name, "mean") for part in (between[:half], between[half:])]
-        if None in known or None in risen:
+    for name, now in after.items():
+        first = _mean(between[:half], "rewards", name, "mean")
+        second = _mean(between[half:], "rewards", name, "mean")
+        fall = _certain_fall(before[name], now)
+        if first is None or second is None or second <= first or fall is None:
             continue
-        error = (then["standard_error"] ** 2 + now["standard_error"] ** 2) ** 0.5
-        if risen[1] > risen[0] and now["mean"] < then["mean"] - _STANDARD_ERRORS * error:
-            yield Finding(
-                "held-out",
-                f"Reward {name!r} rises in training but fell on held-out prompts ({then['mean']:.2f} to "
-                f"{now['mean']:.2f}): it is learned by heart or gamed. Use more prompts, and read the completions.",
-            )
+        yield Finding(
+            "held-out",
+            f"Reward {name!r} rises in training but fell on held-out prompts ({fall[0]:.2f} to "
+            f"{fall[1]:.2f}): it is learned by heart or gamed. Use more prompts, and read the completions.",
+        )
+
+
+def _certain_fall(then: HeldoutFigures, now: HeldoutFigures) -> tuple[float, float] | None:
+    """Mean before and after, where it fell by more than two standard errors of the difference."""
+    before, after = then["mean"], now["mean"]
+    error, later_error = then["standard_error"], now["standard_error"]
+    if before is None or after is None or error is None or later_error is None:
+        return None
+    fell = after < before - _STANDARD_ERRORS * (error**2 + later_error**2) ** 0.5
+    return (before, after) if fell else None

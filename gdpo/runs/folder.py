@@ -30,10 +30,11 @@ from .history import (
     COMPLETIONS_FILE,
     HISTORY_FILE,
     append_line,
-    read_lines,
-    truncate,
+    read_history,
+    rewind,
     write_atomically,
 )
+from .record import CompletionRecord, Evaluation, StepRecord
 
 RUN_FILE = "run.json"
 _LIBRARIES = ("torch", "transformers", "peft", "torchjd", "bitsandbytes")
@@ -45,24 +46,29 @@ class Run:
 
     folder: Path
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Append one record to the history."""
+    def append(self, record: StepRecord) -> None:
+        """Append one record, plain JSON, to the history."""
         append_line(self.folder / HISTORY_FILE, record)
 
-    def append_completions(self, records: list[dict[str, Any]]) -> None:
-        """Append sampled completions with their rewards."""
+    def append_completions(self, records: Sequence[CompletionRecord]) -> None:
+        """Append sampled completions with their rewards, plain JSON."""
         for record in records:
             append_line(self.folder / COMPLETIONS_FILE, record)
 
     def rewind(self, step: int) -> None:
         """Drop what was recorded after `step`."""
-        truncate(self.folder / HISTORY_FILE, step)
-        truncate(self.folder / COMPLETIONS_FILE, step)
+        rewind(self.folder, step)
 
-    def evaluations(self) -> list[tuple[int, dict[str, Any]]]:
-        """Step and `eval` entry of every evaluation so far."""
-        records = read_lines(self.folder / HISTORY_FILE)
-        return [(r["step"], r["eval"]) for r in records if "eval" in r]
+    def evaluations(self, names: Sequence[str]) -> dict[int, Evaluation]:
+        """Every evaluation so far, by its step.
+
+        Args:
+            names: The rewards of the run.
+
+        Raises:
+            TrainingError: The history is damaged, or of other rewards.
+        """
+        return {r["step"]: r["eval"] for r in read_history(self.folder, names) if "eval" in r}
 
     def finish(self, adapter: Adapter) -> None:
         """Write the final adapter, whole or not at all."""

@@ -1,11 +1,10 @@
-"""What a step's line in the history says, computed from what the step made."""
+"""The records of a step, made from what the step did."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,8 @@ from ..objective.director import Direction
 from ..objective.objective import Objective
 from ..prompts import Prompt
 from ..rollouts import Rollouts
+from ..runs.record import CompletionRecord, Figures, RewardFigures, Seconds
+from ..update.passes import Differentiated
 
 
 class Stopwatch:
@@ -29,49 +30,82 @@ class Stopwatch:
         now = time.perf_counter()
         self._parts[name], self._last = now - self._last, now
 
-    def seconds(self) -> dict[str, float]:
-        """Each part, and `total`."""
-        return {**self._parts, "total": self._last - self._begin}
+    def seconds(self, name: str) -> float:
+        """How long the part `name` took."""
+        return self._parts[name]
+
+    def total(self) -> float:
+        """From the beginning to the last lap."""
+        return self._last - self._begin
 
 
-def describe_rewards(names: list[str], rewards: Tensor) -> dict[str, Any]:
+def describe_rewards(names: Sequence[str], rewards: Tensor) -> Figures:
     """Mean, standard deviation and share of dead groups of each reward; rewards `(K, B, G)`."""
     flat, dead = rewards.flatten(1), dead_groups(rewards)
-    return {
-        "rewards": {
-            name: {"mean": flat[k].nanmean(), "std": _nanstd(flat[k]), "dead_groups": dead[k]}
-            for k, name in enumerate(names)
+    figures: dict[str, RewardFigures] = {
+        name: {
+            "mean": float(flat[k].nanmean()),
+            "std": _nanstd(flat[k]),
+            "dead_groups": float(dead[k]),
         }
+        for k, name in enumerate(names)
     }
+    return {"rewards": figures}
 
 
-def describe_direction(objective: Objective, direction: Direction) -> dict[str, Any]:
-    """What was decided: weights, where they come from, and the geometry of the gradients."""
-    names = objective.names
+def describe_direction(objective: Objective, direction: Direction) -> Figures:
+    """The weights, where they come from, and the geometry of the gradients."""
     return {
-        "preferences": dict(zip(names, direction.preferences, strict=True)),
-        "weights": dict(zip(names, direction.weights, strict=True)),
-        "deficits": dict(zip(names, direction.deficits, strict=True)),
-        "cosines": direction.cosines,
-        "wedges": direction.wedges,
+        "preferences": _by_name(objective, direction.preferences),
+        "weights": _by_name(objective, direction.weights),
+        "deficits": _by_name(objective, direction.deficits),
+        "cosines": direction.cosines.tolist(),
         "dispersion": direction.dispersion,
         "dispersion_floor": objective.dispersion_floor if objective.directs else None,
         "dispersion_reached": direction.dispersion_reached,
     }
 
 
-def describe_completions(rollouts: Rollouts) -> dict[str, Any]:
+def describe_completions(rollouts: Rollouts) -> Figures:
     """Lengths in tokens, and the share that the limit cut off."""
     lengths = rollouts.lengths.double()
     return {
-        "length": {"mean": lengths.mean(), "std": lengths.std(unbiased=False)},
+        "length": {"mean": float(lengths.mean()), "std": float(lengths.std(unbiased=False))},
         "truncated": sum(c.truncated for c in rollouts.completions) / len(rollouts.completions),
+    }
+
+
+def describe_update(
+    passed: Differentiated, ratios: Tensor, rollouts: Rollouts, norm: float, rate: float
+) -> Figures:
+    """The policy that the passes found, and the step that was taken; ratios `(N, T)`."""
+    return {
+        "entropy": passed.entropy,
+        "sampler_gap": passed.sampler_gap,
+        "kl": kl_estimate(ratios, rollouts),
+        "grad_norm": norm,
+        "learning_rate": rate,
+    }
+
+
+def describe_cost(rollouts: Rollouts, watch: Stopwatch, device: str) -> Figures:
+    """Time and memory; the laps of a step are "sample", "score" and "update"."""
+    seconds: Seconds = {
+        "sample": watch.seconds("sample"),
+        "score": watch.seconds("score"),
+        "update": watch.seconds("update"),
+        "total": watch.total(),
+    }
+    return {
+        "tokens_per_second": float(rollouts.lengths.sum()) / watch.seconds("sample"),
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(device),
     }
 
 
 def describe_samples(
     step: int, prompts: Sequence[Prompt], rollouts: Rollouts, names: list[str], rewards: Tensor
-) -> list[dict[str, Any]]:
+) -> list[CompletionRecord]:
     """The first completion of each of these prompts, with its rewards; rewards `(K, B, G)`."""
     group = rewards.shape[2]
     return [
@@ -91,11 +125,6 @@ def kl_estimate(ratios: Tensor, rollouts: Rollouts) -> float:
     return float((torch.exp(-known) - 1 + known).mean())
 
 
-def _nanstd(values: Tensor) -> float:
-    known = values[~values.isnan()]
-    return float(known.std(unbiased=False)) if len(known) else float("nan")
-
-
 def peak_memory_mb(device: str) -> float:
     """Peak memory so far: of the card's allocator on CUDA, of the process otherwise."""
     if device.startswith("cuda"):
@@ -108,3 +137,12 @@ def peak_memory_mb(device: str) -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _by_name(objective: Objective, values: Tensor) -> dict[str, float | None]:
+    return dict(zip(objective.names, values.tolist(), strict=True))
+
+
+def _nanstd(values: Tensor) -> float:
+    known = values[~values.isnan()]
+    return float(known.std(unbiased=False)) if len(known) else float("nan")

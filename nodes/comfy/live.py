@@ -9,10 +9,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...gdpo.runs.diagnosis import diagnose, telling_cosines
-from ...gdpo.runs.history import COMPLETIONS_FILE, HISTORY_FILE, read_history, read_lines
+from ...gdpo.runs.history import HISTORY_FILE, newest_completion, read_history
+from ...gdpo.runs.record import CompletionRecord, StepRecord
+from ...gdpo.runs.sequence import join_record
 
 STEP_EVENT = "gdpo.step"
 PHASE_EVENT = "gdpo.phase"
@@ -21,34 +23,34 @@ MAX_RECORDS = 400
 _PHASE_SECONDS = 0.25  # at least, between two messages about phases
 _DIGITS = 4
 _TEXT = 1500  # characters of a sample that are shown
-_KEYS = (
+# What is sent of a record; `web/record.mjs` says the same to the page.
+SENT = (
     *("step", "rewards", "eval", "weights", "preferences", "cosines", "dispersion"),
     *("dispersion_floor", "length", "truncated", "tokens_per_second", "seconds", "converged"),
 )
 
-Record = dict[str, Any]
+Message = dict[str, Any]
 
 
-def describe_run(folder: Path, steps: int = 0) -> Record:
+def describe_run(folder: Path, steps: int = 0) -> Message:
     """The run in `folder` as the page draws it; `steps` is how many were asked for, 0: as many as there are."""
     history = read_history(folder)
-    samples = read_lines(folder / COMPLETIONS_FILE)
-    newest = [s for s in samples if s["step"] == samples[-1]["step"]]
+    newest = newest_completion(folder)
     return {
         "run": folder.name,
-        "steps": steps or max((record["step"] for record in history), default=0),
+        "steps": steps or (history[-1]["step"] if history else 0),
         "records": shorten_history(history),
         "findings": [finding.text for finding in diagnose(history)],
-        "sample": shorten_sample(newest[0]) if newest else None,
+        "sample": shorten_sample(newest) if newest else None,
     }
 
 
-def read_past(folder: Path) -> tuple[Record, ...]:
+def read_past(folder: Path) -> tuple[StepRecord, ...]:
     """The records of a run that may go on; none where it has not begun."""
     return read_history(folder) if (folder / HISTORY_FILE).is_file() else ()
 
 
-def shorten_history(history: Sequence[Record]) -> list[Record]:
+def shorten_history(history: Sequence[StepRecord]) -> list[StepRecord]:
     """At most about `MAX_RECORDS` records, evenly spread, with all evaluations and the newest steps."""
     stride = math.ceil(len(history) / MAX_RECORDS) or 1
     last = len(history) - 1
@@ -59,16 +61,22 @@ def shorten_history(history: Sequence[Record]) -> list[Record]:
     ]
 
 
-def shorten_record(record: Record) -> Record:
-    """What is drawn of a record, with as many digits as can be seen."""
-    shown = {**record, "cosines": telling_cosines(record)}
-    return {key: _rounded(shown[key]) for key in _KEYS if key in record}
+def shorten_record(record: StepRecord) -> StepRecord:
+    """What is drawn of a record, with as many digits as can be seen; no cosines where none tells anything."""
+    shown: dict[str, Any] = {**record, "cosines": telling_cosines(record)}
+    if shown["cosines"] is None:
+        del shown["cosines"]
+    return cast(StepRecord, {key: _rounded(shown[key]) for key in SENT if key in shown})
 
 
-def shorten_sample(sample: Record) -> Record:
+def shorten_sample(sample: CompletionRecord) -> CompletionRecord:
     """One completion with its prompt and scores."""
-    texts = {key: str(sample[key])[:_TEXT] for key in ("prompt", "completion")}
-    return {"step": sample["step"], **texts, "rewards": _rounded(sample["rewards"])}
+    return {
+        "step": sample["step"],
+        "prompt": sample["prompt"][:_TEXT],
+        "completion": sample["completion"][:_TEXT],
+        "rewards": _rounded(sample["rewards"]),
+    }
 
 
 def _rounded(value: Any) -> Any:
@@ -89,8 +97,8 @@ class LiveRun:
     def __init__(
         self,
         about: Mapping[str, Any],
-        past: Sequence[Record],
-        send: Callable[[str, Record], None],
+        past: Sequence[StepRecord],
+        send: Callable[[str, Message], None],
         page: Callable[[], object],
     ) -> None:
         """Begin to tell.
@@ -102,9 +110,9 @@ class LiveRun:
             page: the page's connection, or None where there is no page.
         """
         self._about, self._send, self._page = dict(about), send, page
-        self._records = {record["step"]: record for record in past}
-        self._sample: Record | None = None
-        self._phase: Record | None = None  # not told yet
+        self._records = list(past)
+        self._sample: CompletionRecord | None = None
+        self._phase: Message | None = None  # not told yet
         self._told = float("-inf")
         self._known: object = None
 
@@ -120,31 +128,24 @@ class LiveRun:
             self._told = time.monotonic()
             self._tell(PHASE_EVENT, waiting)
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Message) -> None:
         """Tell a step or an evaluation, and what the records say in words."""
-        record = dict(record)
-        sample = record.pop("sample", None)
+        sample = record.get("sample")
         self._sample = shorten_sample(sample) if sample else self._sample
-        self._keep(record)
-        self._tell(STEP_EVENT, {"record": shorten_record(record), **self._words()})
+        step = cast(StepRecord, {key: record[key] for key in record if key != "sample"})
+        join_record(self._records, step)
+        self._tell(STEP_EVENT, {"record": shorten_record(step), **self._words()})
 
-    def _keep(self, record: Record) -> None:
-        step = record["step"]
-        for later in [known for known in self._records if known > step]:
-            del self._records[later]  # a run that goes on makes them again
-        before = self._records.get(step, {}) if "rewards" not in record else {}
-        self._records[step] = {**before, **record}
-
-    def _words(self) -> Record:
-        findings = diagnose(tuple(self._records.values()))
+    def _words(self) -> Message:
+        findings = diagnose(self._records)
         return {"findings": [finding.text for finding in findings], "sample": self._sample}
 
-    def _tell(self, event: str, news: Record) -> None:
+    def _tell(self, event: str, news: Message) -> None:
         page = self._page()
         if page is None:
             return
         if page is not self._known:
             self._known = page
-            past = shorten_history(tuple(self._records.values()))
+            past = shorten_history(self._records)
             news = {"past": past, **self._words(), **news}
         self._send(event, {**self._about, **news})

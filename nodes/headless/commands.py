@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...gdpo.errors import WorkflowError
-from ...gdpo.runs.history import read_history, write_atomically
+from ...gdpo.runs.history import HISTORY_FILE, read_history, write_atomically
 from .. import NODE_CLASS_MAPPINGS as CLASSES, NODE_DISPLAY_NAME_MAPPINGS as NAMES
 from ..checks.paths import resolve_output, unused_name
 from ..comfy.host import TerminalProgress, folders, plain_json
@@ -75,7 +75,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """
     run = outcomes["GDPOTrain"].outputs[1]
     evaluations = [
-        record["eval"]["rewards"] for record in read_history(run.folder) if record.get("eval")
+        record["eval"]["rewards"] for record in read_history(run.folder) if "eval" in record
     ]
     first, last = evaluations[0], evaluations[-1]
     image = outcomes["GDPOPlotConvergence"].ui["images"][0]
@@ -89,7 +89,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
             {key: file.get(key) for key in keys} for file in outcomes["GDPOExportGGUF"].ui["gguf"]
         ],
         "plot": folders().output / image["subfolder"] / image["filename"],
-        "history": run.folder / "history.jsonl",
+        "history": run.folder / HISTORY_FILE,
         "answers": {column: answer[column] for column in ("base", "tuned", "gguf")},
     })
 

@@ -1,0 +1,161 @@
+"""The records of a run: what one line of its history, and of its completions, holds.
+
+Training writes them; the figure, the page, the findings, a resumed training and the benchmarks read them. A `Number`
+is null where it was not finite or nothing was measured. The page has the same types in `web/record.mjs`.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from .shape import Number, checker
+
+
+class RewardFigures(TypedDict):
+    """One reward over the completions of a step.
+
+    Attributes:
+        mean: In the reward's own unit; null if it scored nothing.
+        std: Standard deviation over the completions, in the reward's own unit.
+        dead_groups: Share of the groups, 0 to 1, in which all completions have the same score and nothing is learned.
+    """
+
+    mean: Number
+    std: Number
+    dead_groups: Number
+
+
+class HeldoutFigures(TypedDict):
+    """One reward over the completions of an evaluation.
+
+    Attributes:
+        mean: In the reward's own unit; null if it scored nothing.
+        standard_error: Of the mean; null with fewer than two scores.
+    """
+
+    mean: Number
+    standard_error: Number
+
+
+class LengthFigures(TypedDict):
+    """Lengths of completions, in tokens.
+
+    Attributes:
+        mean: Over the completions.
+        std: Standard deviation over the completions.
+    """
+
+    mean: float
+    std: float
+
+
+class Evaluation(TypedDict):
+    """Rewards on held-out prompts, one completion for each.
+
+    Attributes:
+        rewards: By the reward's name, in the order of the objective.
+        length: Of the completions.
+        truncated: Share of the completions, 0 to 1, that the token limit cut off.
+    """
+
+    rewards: dict[str, HeldoutFigures]
+    length: LengthFigures
+    truncated: Number
+
+
+class Seconds(TypedDict):
+    """How long a step took, in seconds.
+
+    Attributes:
+        sample: Sampling the completions.
+        score: Scoring them.
+        update: The passes through the model and the optimiser's step.
+        total: All of it.
+    """
+
+    sample: Number
+    score: Number
+    update: Number
+    total: Number
+
+
+class Figures(TypedDict, total=False):
+    """Everything in a step's record but its number; each key may be absent.
+
+    The record before the first step holds an evaluation alone, a step without evaluation has none, and older versions
+    of the pack wrote fewer keys. K rewards, in the order of the objective.
+
+    Attributes:
+        rewards: By the reward's name; absent from a record that is an evaluation alone.
+        preferences: Share of each reward that was wished for at this step, by name; they sum to 1 unless directed.
+        weights: Share of each reward in this step's advantages, by name; they sum to 1.
+        deficits: Part of each reward's way to its target that is left, by name: 1 at the start, 0 at the target.
+        cosines: Cosine between the gradients of two rewards, (K, K), -1 to 1, smoothed over about ten steps.
+        dispersion: How evenly the weighted gradients spread over directions, 1/K to 1.
+        dispersion_floor: The least dispersion that was asked for; null where the method does not set the weights.
+        dispersion_reached: Whether the dispersion is at its floor or above.
+        length: Of the completions.
+        truncated: Share of the completions, 0 to 1, that the token limit cut off.
+        entropy: Of the policy, in nats per token.
+        sampler_gap: Mean difference of the log-probabilities between sampling and update, in nats per token.
+        kl: Divergence from the base, in nats per token.
+        grad_norm: Norm of the gradient before it was clipped.
+        learning_rate: Of this step.
+        tokens_per_second: Sampled tokens per second of sampling.
+        seconds: How long the step took.
+        peak_memory_mb: Most memory so far, in MiB: of the card on CUDA, of the process otherwise.
+        eval: The evaluation after this step.
+        converged: Whether every reward had held its target in the last evaluations; present where `eval` is.
+    """
+
+    rewards: dict[str, RewardFigures]
+    preferences: dict[str, Number]
+    weights: dict[str, Number]
+    deficits: dict[str, Number]
+    cosines: list[list[Number]]
+    dispersion: Number
+    dispersion_floor: Number
+    dispersion_reached: bool
+    length: LengthFigures
+    truncated: Number
+    entropy: Number
+    sampler_gap: Number
+    kl: Number
+    grad_norm: Number
+    learning_rate: Number
+    tokens_per_second: Number
+    seconds: Seconds
+    peak_memory_mb: Number
+    eval: Evaluation
+    converged: bool
+
+
+class StepRecord(Figures):
+    """What is known of one step, with the evaluation after it.
+
+    Attributes:
+        step: Number of finished steps; 0 before the first.
+    """
+
+    step: int
+
+
+class CompletionRecord(TypedDict):
+    """One sampled completion.
+
+    Attributes:
+        step: The step that it was sampled for.
+        prompt: Text of the prompt.
+        completion: Text of the completion.
+        rewards: Its scores by the reward's name; null where a reward did not score it.
+    """
+
+    step: int
+    prompt: str
+    completion: str
+    rewards: dict[str, Number]
+
+
+# Each takes one parsed line and gives the record without unknown keys, or raises `MisfitError`.
+step_from_json = checker(StepRecord)
+completion_from_json = checker(CompletionRecord)

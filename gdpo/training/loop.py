@@ -1,0 +1,191 @@
+"""One step of a training: sample, score, decide the weights, one backward pass, step.
+
+It differs from a usual GRPO trainer in three ways: the backward pass also measures every reward's own gradient,
+the weights of the rewards follow from what was measured in the steps before, and there is exactly one optimiser
+step for each batch of rollouts, so the probability ratio is 1 and nothing is clipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..objective.objective import Objective
+from ..optimizers import make_optimizer
+from ..policies.adapter import read_adapter, write_adapter
+from ..policies.base import Base
+from ..progress import Progress
+from ..prompts import Prompt
+from ..rewards.scoring import score_rewards
+from ..rollouts import Rollouts, sample
+from ..runs.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from ..runs.folder import Run
+from ..runs.record import StepRecord
+from ..settings import TrainSettings
+from ..to_json import to_json
+from ..update.reward_gradients import RewardGradients
+from . import records
+from .evaluations import Evaluations
+from .passes import Parts, Passes
+from .schedule import derive_seed, learning_rate
+
+# Completions of a step that are kept for reading.
+_SAMPLES = 4
+
+
+class Loop:
+    """What changes from step to step, and the step itself."""
+
+    def __init__(
+        self,
+        model: Any,
+        base: Base,
+        objective: Objective,
+        settings: TrainSettings,
+        run: Run,
+        progress: Progress,
+        parts: Parts,
+        evaluations: Evaluations,
+    ) -> None:
+        self.step = 0
+        self.converged = False
+        self._saved = -1
+        self._evaluations = evaluations
+        self._model, self._tokenizer = model, base.tokenizer
+        self._objective, self._settings = objective, settings
+        self._run, self._progress = run, progress
+        self._passes = Passes(model, base, objective, settings, parts, progress.poll)
+        self._director = self._passes.director
+        self._directed = self._director.state()  # after the last finished step
+        self._torn = False  # whether the parameters are those of no step
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = make_optimizer(
+            settings.optimizer, self._parameters, settings.learning_rate
+        )
+
+    def advance(self, batch: list[Prompt]) -> None:
+        """One optimiser step on a batch of B prompts."""
+        step, watch = self.step + 1, records.Stopwatch()
+
+        self._phase("sampling")
+        rollouts = self._sample(batch, step)
+        watch.lap("sample")
+
+        self._phase("scoring")
+        rewards = self._score(batch, rollouts)  # (K, B, G)
+        watch.lap("score")
+
+        self._phase("updating")
+        plan = self._director.decide(self._director.observe(rewards))
+        ratios, passed = self._passes.run(plan, rewards, rollouts, step)
+        products = passed.gradients.inner_products().cpu()
+        squared_norms = passed.gradients.squared_norms.double().cpu()
+        direction = self._director.measure(plan, products, squared_norms)
+        norm = self._update(passed.gradients, step)
+        watch.lap("update")
+
+        record: StepRecord = {
+            "step": step,
+            **records.describe_rewards(self._objective.names, rewards),
+            **records.describe_direction(self._objective, direction),
+            **records.describe_completions(rollouts),
+            **records.describe_update(passed, ratios, rollouts, norm, self._rate(step)),
+            **records.describe_cost(rollouts, watch, str(self._model.device)),
+        }
+        self._keep(record, batch, rollouts, rewards)
+        if step % self._settings.checkpoint_every == 0:
+            self.save()
+
+    def evaluate(self) -> None:
+        """Evaluate if it is due at this step, and see whether the run has converged."""
+        if self._evaluations.is_due(self.step):
+            record = self._evaluations.add(self.step, self._model, self._tokenizer, self._progress)
+            self._run.append(record)
+            self._progress.record(dict(record))
+        self.converged = self._settings.stop_when_converged and self._evaluations.converged
+
+    def resume(self) -> None:
+        """Go to the newest checkpoint, or to the start, and forget what was recorded after it."""
+        checkpoint = newest_checkpoint(self._run.folder)
+        if checkpoint is not None:
+            adapter, state = load_checkpoint(checkpoint, self._optimizer)
+            write_adapter(self._model, adapter)
+            self._director.restore(state["director"])
+            self._directed = self._director.state()
+            self.step = self._saved = state["step"]
+        self._run.rewind(self.step)
+        self._evaluations.restore(self._run.evaluations(self._objective.names))
+
+    def save(self) -> None:
+        """Write a checkpoint of the last finished step, unless there is one.
+
+        An interrupt in the middle of the optimiser's step leaves nothing to save: the run then goes on from
+        the checkpoint before.
+        """
+        if self._torn or self.step in {self._saved, 0}:
+            return
+        state = {"director": self._directed}
+        save_checkpoint(
+            self._run.folder, self.step, read_adapter(self._model), self._optimizer, state
+        )
+        self._saved = self.step
+
+    def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
+        settings = self._settings
+        return sample(
+            self._model,
+            self._tokenizer,
+            batch,
+            group_size=settings.group_size,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=derive_seed(settings.rng_seed, "sample", step),
+            poll=self._progress.poll,
+        )
+
+    def _score(self, batch: list[Prompt], rollouts: Rollouts) -> Tensor:
+        """The rewards of all completions, `(K, B, G)`."""
+        group, kept = self._settings.group_size, self._objective.rewards
+        rows = [prompt for prompt in batch for _ in range(group)]
+        found = score_rewards(kept, rows, rollouts.completions, self._progress.poll)  # (K, N)
+        return found.view(len(kept), len(batch), group)
+
+    def _update(self, gradients: RewardGradients, step: int) -> float:
+        """Climb along the combined gradient; returns its norm before clipping."""
+        for parameter, gradient in zip(gradients.parameters, gradients.combined, strict=True):
+            parameter.grad = gradient.neg_().to(parameter.dtype)  # optimisers descend
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
+        if norm != norm or norm == float("inf"):
+            raise TrainingError(
+                f"The gradient of step {step} is not finite ({norm}); lower `learning_rate` or use bf16 or fp32."
+            )
+        rate = self._rate(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._torn = True
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step, self._directed, self._torn = step, self._director.state(), False
+        return norm
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self._settings.learning_rate, step, self._settings.warmup_steps)
+
+    def _keep(
+        self, record: StepRecord, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor
+    ) -> None:
+        """Write the record of a finished step and some of its completions, and tell the host."""
+        names = self._objective.names
+        samples = records.describe_samples(
+            record["step"], batch[:_SAMPLES], rollouts, names, rewards
+        )
+        plain, texts = to_json(record), to_json(samples)
+        self._run.append(plain)
+        self._run.append_completions(texts)
+        self._progress.record({**plain, "sample": texts[0]})
+
+    def _phase(self, name: str) -> None:
+        self._progress.phase(name, self.step, self._settings.steps)

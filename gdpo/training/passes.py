@@ -1,0 +1,100 @@
+"""From the rewards' advantages to the gradient that the optimiser follows: the passes through the model of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ..memory import Retreat, explain_shortage
+from ..objective.director import Director, Plan
+from ..objective.objective import Objective
+from ..policies.base import Base
+from ..rollouts import Rollouts
+from ..settings import TrainSettings
+from ..update.passes import Differentiated, differentiate, log_ratios
+from .schedule import derive_seed
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The exchangeable parts of a step; who compares several ways to make it gives others.
+
+    Attributes:
+        director: Makes what decides the weights of one run.
+        differentiate: Gives the step's gradient and what is known of each reward's, as `update.passes` does.
+    """
+
+    director: Callable[[Objective], Director] = Director
+    differentiate: Callable[..., Differentiated] = differentiate
+
+
+class Passes:
+    """The passes of each step of one run, in smaller micro-batches once memory has run out."""
+
+    def __init__(
+        self,
+        model: Any,
+        base: Base,
+        objective: Objective,
+        settings: TrainSettings,
+        parts: Parts,
+        poll: Callable[[], None],
+    ) -> None:
+        """Make the parts of the run; `poll` may raise to stop a pass."""
+        self.director = parts.director(objective)
+        self._differentiate = parts.differentiate
+        self._model, self._base, self._objective = model, base, objective
+        self._settings, self._poll = settings, poll
+        self._retreat = Retreat(settings, base.device)
+
+    def run(
+        self, plan: Plan, rewards: Tensor, rollouts: Rollouts, step: int
+    ) -> tuple[Tensor, Differentiated]:
+        """The log-ratios to the base `(N, T)`, and the gradients; rewards `(K, B, G)`.
+
+        Raises:
+            TrainingError: Memory ran out, and smaller micro-batches did not help.
+        """
+        model, poll, settings = self._model, self._poll, self._settings
+        all_ratios = self._objective.method.needs_ratios or settings.kl_coeff > 0
+        every = 1 if all_ratios else settings.group_size
+        seed = derive_seed(settings.rng_seed, "sketch", step)
+        advantages = plan.advantages.flatten(1)
+
+        def passes(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
+            ratios = log_ratios(model, rollouts, limited, every, poll)
+            combined = self._combine(plan, rewards, rollouts, ratios)
+            return ratios, self._differentiate(
+                model, rollouts, combined, advantages, limited, poll, seed=seed
+            )
+
+        return self._retreat.run(passes, partial(self._explain, rollouts))
+
+    def _combine(self, plan: Plan, rewards: Tensor, rollouts: Rollouts, ratios: Tensor) -> Tensor:
+        """The advantages that the step follows, `(N,)`: the method's combination, and the pull to the base."""
+        totals = ratios.sum(1).double().cpu().view(rewards.shape[1:])
+        combined = self.director.combine(plan, rewards, totals)
+        if self._objective.method.weighs_completions:
+            # Undo the token normaliser of `differentiate`.
+            combined = combined * float(rollouts.lengths.sum())
+        if self._settings.kl_coeff > 0:
+            pull = totals - totals.mean(-1, keepdim=True)
+            combined = combined - self._settings.kl_coeff * pull
+        return combined.flatten()
+
+    def _explain(self, rollouts: Rollouts, settings: TrainSettings) -> str:
+        """What the training needs, and what to change."""
+        return explain_shortage(
+            self._base.model.config,
+            settings,
+            rewards=len(self._objective.rewards),
+            precision=self._base.precision,
+            device=self._base.device,
+            prompt_tokens=rollouts.prompt_ids.shape[1],
+            adapter=self._model.peft_config["default"].to_dict(),
+            loaded=True,
+        )
