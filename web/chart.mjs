@@ -8,7 +8,7 @@ import * as panels from "./chart_panels.mjs";
 import { scale, visible } from "./chart_shapes.mjs";
 
 /** @typedef {import("./chart_data.mjs").Run} Run */
-/** @typedef {import("./chart_data.mjs").StepRecord} StepRecord */
+/** @typedef {import("./record.mjs").StepRecord} StepRecord */
 /** @typedef {import("./chart_frame.mjs").Shape} Shape */
 /** @typedef {import("./chart_frame.mjs").Plot} Plot */
 /** @typedef {import("./chart_frame.mjs").Cell} Cell */

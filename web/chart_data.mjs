@@ -2,21 +2,20 @@
 // What the live chart shows, computed from a run's records: no page and no drawing here.
 // Not a .js file, because the page imports all of those as extensions.
 
-/** @typedef {Record<string, any>} StepRecord one step of a run, as `nodes/comfy/live.py` shortens it */
-/** @typedef {{step?: number, prompt?: string, completion?: string, rewards?: Record<string, unknown>}} Sample */
+import { MAX_RECORDS, finite, withRecord } from "./record.mjs";
+
+/** @typedef {import("./record.mjs").StepRecord} StepRecord */
+/** @typedef {import("./record.mjs").CompletionRecord} CompletionRecord */
 /**
  * @typedef {object} Run one run as the chart knows it
  * @property {string} name
  * @property {number} steps asked for
  * @property {StepRecord[]} records in order of their steps
  * @property {string[]} findings what looks wrong, in words
- * @property {Sample | null} sample
+ * @property {CompletionRecord | null} sample
  * @property {string} phase what is being done; empty once nothing is
  * @property {boolean} ended whether it has ended, in whatever way
  */
-
-/** More are of no use on a few hundred pixels. */
-export const MAX_RECORDS = 2000;
 
 /** The figure's colours and markers, see `gdpo/plotting/data.py`. */
 export const COLOURS = [
@@ -30,33 +29,6 @@ export const DASHES = ["", "6 3", "1.5 2.5", "7 2.5 1.5 2.5"];
 /** @returns {Run} */
 export function emptyRun() {
   return { name: "", steps: 0, records: [], findings: [], sample: null, phase: "", ended: false };
-}
-
-/**
- * The number, or null for anything else: records come from files too.
- *
- * @param {unknown} value
- * @returns {number | null}
- */
-export function finite(value) {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-/**
- * Records with one more. A run that goes on makes steps again, so what came after is dropped; an evaluation
- * joins the step after which it was made.
- *
- * @param {StepRecord[]} records
- * @param {StepRecord} record
- * @returns {StepRecord[]}
- */
-export function withRecord(records, record) {
-  const step = finite(record?.step);
-  if (step === null) return records;
-  const before = records.filter((one) => one.step < step);
-  const same = records.find((one) => one.step === step);
-  const merged = record.rewards || !same ? record : { ...same, ...record };
-  return [...before, merged].slice(-MAX_RECORDS);
 }
 
 /**
@@ -157,7 +129,7 @@ export function smooth(values) {
  * @returns {(number | null)[][] | null}
  */
 export function meanCosines(records, count) {
-  const found = records.map((record) => record.cosines).filter((rows) => isMatrix(rows, count));
+  const found = records.flatMap(({ cosines }) => (isMatrix(cosines, count) ? [cosines] : []));
   if (!found.length) return null;
   const last = found.slice(-Math.max(1, Math.floor(found.length / 4)));
   return Array.from({ length: count }, (_, i) =>
@@ -168,7 +140,7 @@ export function meanCosines(records, count) {
   );
 }
 
-/** @param {any} rows @param {number} count */
+/** @param {any} rows @param {number} count @returns {rows is (number | null)[][]} */
 function isMatrix(rows, count) {
   return Array.isArray(rows) && rows.length === count && rows.every((row) => row?.length === count);
 }

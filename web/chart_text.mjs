@@ -4,7 +4,7 @@
 import { series } from "./chart_data.mjs";
 
 /** @typedef {import("./chart_data.mjs").Run} Run */
-/** @typedef {import("./chart_data.mjs").StepRecord} StepRecord */
+/** @typedef {import("./record.mjs").StepRecord} StepRecord */
 
 /**
  * How long the rest takes, in seconds, if its steps take as long as the last ones; null if nobody knows.
@@ -31,7 +31,7 @@ export function standing(run) {
   const at = `step ${last?.step ?? 0} of ${run.steps}`;
   if (!run.ended) return `${at} · ${run.phase}`;
   if (run.phase) return `${run.phase} at ${at}`;
-  if (last?.step >= run.steps)
+  if (last && last.step >= run.steps)
     return `finished, ${run.steps} ${run.steps === 1 ? "step" : "steps"}`;
   return run.records.some((record) => record.converged === true) ? `converged at ${at}` : at;
 }
@@ -116,4 +116,24 @@ export function formatCosine(value) {
   if (value === null) return "–";
   const text = Math.abs(value).toFixed(2);
   return text === "0.00" ? text : `${value > 0 ? "+" : "−"}${text}`;
+}
+
+/**
+ * How the gradients of two rewards lie to each other: their cosine, and the area between unit gradients, the norm of
+ * their outer product.
+ *
+ * @param {string} one
+ * @param {string} other
+ * @param {number} cosine
+ * @returns {string}
+ */
+export function aboutPair(one, other, cosine) {
+  const what =
+    cosine < -0.1
+      ? "work against each other"
+      : cosine > 0.1
+        ? "pull together"
+        : "leave each other alone";
+  const area = Math.sqrt(Math.max(0, 1 - cosine * cosine));
+  return `${one} and ${other} ${what} (cosine ${formatCosine(cosine)}, area ${area.toFixed(2)})`;
 }

@@ -6,6 +6,7 @@ import * as data from "./chart_data.mjs";
 import { crosshair, drawChart, recordAt } from "./chart.mjs";
 import { GREY, INK, cut, shape } from "./chart_frame.mjs";
 import * as text from "./chart_text.mjs";
+import { finite } from "./record.mjs";
 
 /** @typedef {import("./chart_data.mjs").Run} Run */
 /** @typedef {import("./chart_frame.mjs").Shape} Shape */
@@ -189,7 +190,7 @@ export class ChartView {
     const sample = this.runs.length === 1 ? this.runs[0].sample : null;
     if (!sample) return [];
     const scores = Object.entries(sample.rewards ?? {}).map(
-      ([name, score]) => `${name} ${text.formatNumber(data.finite(score))}`,
+      ([name, score]) => `${name} ${text.formatNumber(finite(score))}`,
     );
     const grey = { color: GREY };
     const breaking = { "white-space": "pre-wrap", "overflow-wrap": "anywhere" };
@@ -232,20 +233,11 @@ export class ChartView {
   /** @param {import("./chart_frame.mjs").Cell} cell @returns {HTMLElement} */
   aboutCell(cell) {
     const names = data.rewardNames(this.runs);
-    const what =
-      cell.cosine < -0.1
-        ? "work against each other"
-        : cell.cosine > 0.1
-          ? "pull together"
-          : "leave each other alone";
-    return element(
-      "div",
-      { "max-width": "200px" },
-      `${names[cell.row]} and ${names[cell.column]} ${what} (${text.formatCosine(cell.cosine)})`,
-    );
+    const [one, other] = [names[cell.row], names[cell.column]];
+    return element("div", { "max-width": "200px" }, text.aboutPair(one, other, cell.cosine));
   }
 
-  /** @param {import("./chart_data.mjs").StepRecord} record @returns {HTMLElement} */
+  /** @param {import("./record.mjs").StepRecord} record @returns {HTMLElement} */
   aboutStep(record) {
     const names = data.rewardNames(this.runs);
     const table = element("table", { "border-spacing": "6px 0", margin: "0 -6px" });

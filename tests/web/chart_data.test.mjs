@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as data from "../../web/chart_data.mjs";
+import * as record from "../../web/record.mjs";
 import * as text from "../../web/chart_text.mjs";
 
 const step = (number, mean = 0.5, more = {}) => ({
@@ -15,7 +16,7 @@ const evaluation = (number, mean) => ({
 });
 
 test("an evaluation joins its step", () => {
-  const records = [step(1), evaluation(1, 0.7)].reduce(data.withRecord, []);
+  const records = [step(1), evaluation(1, 0.7)].reduce(record.withRecord, []);
   assert.equal(records.length, 1);
   assert.equal(records[0].rewards.a.mean, 0.5);
   assert.equal(records[0].eval.rewards.a.mean, 0.7);
@@ -23,10 +24,10 @@ test("an evaluation joins its step", () => {
 
 test("a step that is made again drops its evaluation and what came after", () => {
   const before = [evaluation(0, 0.1), step(1), step(2), evaluation(2, 0.9), step(3)].reduce(
-    data.withRecord,
+    record.withRecord,
     [],
   );
-  const records = data.withRecord(before, step(2, 0.25));
+  const records = record.withRecord(before, step(2, 0.25));
   assert.deepEqual(
     records.map((one) => one.step),
     [0, 1, 2],
@@ -35,13 +36,13 @@ test("a step that is made again drops its evaluation and what came after", () =>
 });
 
 test("records without a step are left out", () => {
-  assert.deepEqual([null, {}, { step: "1" }, { step: NaN }].reduce(data.withRecord, []), []);
+  assert.deepEqual([null, {}, { step: "1" }, { step: NaN }].reduce(record.withRecord, []), []);
 });
 
 test("no more than the newest records are kept", () => {
   let records = [];
-  for (let n = 1; n <= data.MAX_RECORDS + 5; n++) records = data.withRecord(records, step(n));
-  assert.equal(records.length, data.MAX_RECORDS);
+  for (let n = 1; n <= record.MAX_RECORDS + 5; n++) records = record.withRecord(records, step(n));
+  assert.equal(records.length, record.MAX_RECORDS);
   assert.equal(records[0].step, 6);
 });
 
@@ -158,11 +159,23 @@ test("numbers are short and durations are in the largest unit that says enough",
 });
 
 test("hovering shows each reward and then the rest", () => {
-  const record = step(1, 0.5, { weights: { a: 0.25 }, truncated: 0.125, length: { mean: 20 } });
-  const rows = text.rowsAt(record, ["a"]);
+  const shown = step(1, 0.5, { weights: { a: 0.25 }, truncated: 0.125, length: { mean: 20 } });
+  const rows = text.rowsAt(shown, ["a"]);
   assert.deepEqual(rows[0], { reward: 0, cells: ["a", "0.50", "–", "0.25"] });
   assert.deepEqual(
     rows.slice(1).map((row) => row.cells.join(" ")),
     ["dispersion –", "length 20.0", "truncated 13 %", "tokens/s –"],
   );
+});
+
+test("two rewards are described by their cosine and the area between them", () => {
+  assert.equal(
+    text.aboutPair("a", "b", -0.6),
+    "a and b work against each other (cosine −0.60, area 0.80)",
+  );
+  assert.equal(
+    text.aboutPair("a", "b", 0),
+    "a and b leave each other alone (cosine 0.00, area 1.00)",
+  );
+  assert.equal(text.aboutPair("a", "b", 1), "a and b pull together (cosine +1.00, area 0.00)");
 });
