@@ -245,7 +245,7 @@ def test_group_dpo_climbs_its_pair_loss(tiny_policy, tmp_path, monkeypatch):
     from gdpo.update.logprobs import score_tokens
 
     seen = {}
-    original = trainer.differentiate
+    original = trainer.Parts().differentiate
 
     def spy(model, rollouts, combination, advantages, settings, poll, **options):
         parameters = [p for p in model.parameters() if p.requires_grad]
