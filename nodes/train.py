@@ -10,7 +10,8 @@ from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
-from ..gdpo.runs.folder import RUN_FILE, choose_folder, identify
+from ..gdpo.runs.choose import choose_folder
+from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
 from ..gdpo.training.trainer import train
 from .checks.guard import guarded
@@ -94,7 +95,7 @@ class GDPOTrain:
         existing_run: str = CONTINUE,
         **settings: object,
     ) -> dict:
-        """Train in the folder that `gdpo.runs.choose_folder` chooses; see `gdpo.trainer.train`."""
+        """Train in the folder that `gdpo.runs.choose.choose_folder` chooses; see `gdpo.training.trainer.train`."""
         chosen = TrainSettings(**settings)
         root = resolve_output(run_name, what="run_name").parent
         identity = identify(model, prompts, heldout, rewards, chosen)

@@ -23,7 +23,7 @@ from loaded_pack import PACK, ROOT, submodule
 host = submodule("nodes.comfy.host")
 paths = submodule("nodes.checks.paths")
 errors = submodule("gdpo.errors")
-runs = submodule("gdpo.runs.folder")
+runs = submodule("gdpo.runs.choose")
 policies = submodule("gdpo.policies.policy")
 bases = submodule("gdpo.policies.base")
 runtime = submodule("gdpo.llamacpp.runtime")

@@ -263,7 +263,10 @@ def test_one_reward_gives_the_same_direction_under_gdpo_decoupled_and_grpo():
 def test_a_method_and_a_weighting_of_ones_own_direct_a_run():
     """Twice the weight for the first reward, and no normalisation: the advantages are their weighted sum."""
     method = replace(METHODS["gdpo"], name="mine", combine=weighted_sum)
-    doubled = Weighting("doubled", "", lambda gramian, u, deficit: u * torch.tensor([2.0, 1.0]))
+
+    def doubled(gramian, preferences, deficit):
+        return preferences * torch.tensor([2.0, 1.0])
+
     objective = combine_rewards(
         rewards(1.0, 1.0), method=method, weighting=doubled, dispersion_floor=0.0
     )

@@ -19,9 +19,9 @@ from gdpo.rewards import (
     Reward,
     check_options,
     describe,
+    identify_reward,
     option,
     score_rewards,
-    to_json,
 )
 
 
@@ -256,8 +256,8 @@ def test_rewards_become_the_same_plain_json_when_they_are_the_same():
     gate = Reward("gate", AnswerMatch(partial_credit=True))
     reward = Reward("polite", Politeness(rudeness_penalty=1), 1, preference=2, gate=gate)
     same = Reward("polite", Politeness(rudeness_penalty=1.0), preference=2.0, gate=gate)
-    text = json.dumps(to_json(reward), allow_nan=False)
-    assert text == json.dumps(to_json(same), allow_nan=False)
+    text = json.dumps(identify_reward(reward), allow_nan=False)
+    assert text == json.dumps(identify_reward(same), allow_nan=False)
     assert json.loads(text) == {
         "name": "polite",
         "kind": "Politeness",

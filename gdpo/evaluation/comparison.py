@@ -52,13 +52,13 @@ class Comparison:
 
 
 def compare(
-    policies: Mapping[str, Policy | Path],
+    policies: Mapping[str, Policy | Path | str],
     prompts: Sequence[Prompt],
     rewards: Sequence[Reward],
     *,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
+    max_new_tokens: int = 128,
+    temperature: float = 1.0,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
     """Answer the same prompts with several policies or GGUF files and score all answers.

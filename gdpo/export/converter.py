@@ -55,9 +55,11 @@ def find_converter() -> Path:
     for root in _roots():
         if (root / version / _SCRIPT).is_file():
             return root / version
+    script = _PACK / "install.py"
+    command = shlex.quote(str(script)) if script.is_file() else f"-m {__name__} --fetch"
     raise ConverterError(
         f"llama.cpp's converter (version {version}) is not here yet: run "
-        f"`{shlex.quote(sys.executable)} {shlex.quote(str(_PACK / 'install.py'))}` once, or set "
+        f"`{shlex.quote(sys.executable)} {command}` once, or set "
         f"{ENVIRONMENT_VARIABLE} to the folder of a llama.cpp checkout."
     )
 

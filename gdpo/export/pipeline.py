@@ -64,8 +64,8 @@ class _Job:
 
 def export_gguf(
     policy: Policy,
-    folder: Path,
-    name: str,
+    folder: str | Path,
+    name: str | None = None,
     *,
     types: Sequence[str] = ("F16", "Q8_0"),
     prompts: Sequence[Prompt] = (),
@@ -79,7 +79,7 @@ def export_gguf(
     Args:
         policy: A trained policy, or a base alone.
         folder: Where the files go, `<name>-<type>.gguf`; made if need be.
-        name: Plain file name.
+        name: Plain file name; by default that of the run, or of the base.
         types: Some of `EXPORT_TYPES`.
         prompts: A few of them are answered to compare file and policy; general texts without any.
         rewards: Scored on both sides' answers to `prompts`.
@@ -88,7 +88,8 @@ def export_gguf(
     Raises:
         ExportError: The policy cannot be exported as asked, or a step failed.
     """
-    types = tuple(dict.fromkeys(types))
+    types, folder = tuple(dict.fromkeys(types)), Path(folder)
+    name = name or (policy.run or Path(policy.base.source)).name
     plan = plan_export(policy, folder, name, types)
     try:
         folder.mkdir(parents=True, exist_ok=True)

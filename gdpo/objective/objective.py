@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import MethodError, shorten
 from ..rewards.reward import Reward
 from .methods import METHODS, Method, Scores
-from .weighting import WEIGHTINGS, Weighting
+from .weighting import WEIGHTINGS, Rule, Weighting
 
 # Sockets of the Combine Rewards node.
 MAX_REWARDS = 16
@@ -70,7 +70,7 @@ def combine_rewards(
     rewards: Sequence[Reward],
     *,
     method: str | Method = "gdpo",
-    weighting: str | Weighting = "directed",
+    weighting: str | Weighting | Rule = "directed",
     dispersion_floor: float = 0.7,
 ) -> Objective:
     """Put rewards together under a method.
@@ -78,7 +78,8 @@ def combine_rewards(
     Args:
         rewards: 1 to 16 rewards with different names.
         method: A key of `METHODS`, or a method of one's own.
-        weighting: A key of `WEIGHTINGS`, or a weighting of one's own; only methods that direct use it.
+        weighting: A key of `WEIGHTINGS`, or a weighting of one's own, which may be just its rule; only methods that
+            direct use it.
         dispersion_floor: Smallest dispersion of the weighted gradients, 0 (off) to 1; likewise.
 
     Raises:
@@ -95,6 +96,8 @@ def combine_rewards(
     if sum(reward.preference for reward in rewards) <= 0:
         raise MethodError("All preferences are 0, so nothing would be trained; raise at least one.")
     chosen = _choose("method", method, METHODS, Method)
+    if callable(weighting):
+        weighting = Weighting(getattr(weighting, "__qualname__", "own"), "", weighting)
     rule = _choose("weighting", weighting, WEIGHTINGS, Weighting)
     if not 0 <= dispersion_floor <= 1:
         raise MethodError(f"`dispersion_floor` should lie in [0, 1]. Found {dispersion_floor!r}.")

@@ -22,7 +22,7 @@ SIZE_INCHES = (15.0, 10.5)
 DOTS_PER_INCH = 100
 
 
-def plot_convergence(runs: Mapping[str, Records], path: Path | None = None) -> np.ndarray:
+def plot_convergence(runs: Mapping[str, Records], path: str | Path | None = None) -> np.ndarray:
     """The convergence figure of one run, or of several laid over each other.
 
     Args:

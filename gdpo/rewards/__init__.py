@@ -14,7 +14,7 @@ from .keywords import Keywords
 from .pattern import Pattern
 from .politeness import Politeness
 from .repetition import Repetition
-from .reward import Completion, Reward, Scorer, to_json
+from .reward import Completion, Reward, Scorer, identify_reward
 from .scoring import score_rewards
 
 # In menu order. The keys are part of saved workflows: never rename one.
@@ -38,7 +38,7 @@ __all__ = [
     "Scorer",
     "check_options",
     "describe",
+    "identify_reward",
     "option",
     "score_rewards",
-    "to_json",
 ]

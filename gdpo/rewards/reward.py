@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, is_dataclass
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, ClassVar, Protocol, cast
 
 from ..errors import RewardError, shorten
+from ..identity import UnidentifiedError, identify, identify_fields
 from ..options import describe
 from ..prompts import Prompt
 
@@ -48,7 +51,7 @@ class Reward:
 
     Attributes:
         name: Unique among the rewards of a run; used in messages, history and plots.
-        scorer: Gives the number.
+        scorer: Gives the number: a scorer, or a function of prompt and completion with results from 0 to 1.
         target: "Good enough", in the scorer's unit. None becomes the top of the scorer's range.
         preference: How much the user cares, relative to the other rewards; 0 only watches.
         gate: Another reward which a completion must satisfy before this one counts.
@@ -56,7 +59,7 @@ class Reward:
     """
 
     name: str
-    scorer: Scorer
+    scorer: Any
     target: float | None = None
     preference: float = 1.0
     gate: Reward | None = None
@@ -69,6 +72,10 @@ class Reward:
             RewardError: A field has a wrong type or a value outside what makes sense.
         """
         _check_name(self.name)
+        if isinstance(self.scorer, FunctionType | partial | MethodType):
+            from .functions import FunctionScorer  # here, because it imports this module
+
+            object.__setattr__(self, "scorer", FunctionScorer(self.scorer))
         bottom, top = _check_scorer(self.name, self.scorer)
         if self.target is None:
             object.__setattr__(self, "target", top)
@@ -139,20 +146,41 @@ def _check_scorer(name: str, scorer: Any) -> tuple[float, float]:
 def _not_a_scorer(name: str, scorer: object) -> str:
     return (
         f"Reward {name!r}: `scorer` must be a frozen dataclass with `kind`, `value_range` and "
-        f"`score`. Found {shorten(scorer)}."
+        f"`score`, or a function of prompt and completion. Found {shorten(scorer)}."
     )
 
 
-def to_json(reward: Reward) -> dict[str, Any]:
-    """The reward as plain JSON, the same for equal rewards; identifies a run's settings."""
-    scorer = reward.scorer
-    values = {item.name: item.type(getattr(scorer, item.name)) for item in describe(type(scorer))}
+def identify_reward(reward: Reward) -> dict[str, Any]:
+    """The reward as plain JSON, the same for equal rewards and for no others; identifies a run's settings.
+
+    Raises:
+        RewardError: A field of its scorer holds something that JSON cannot hold.
+    """
     return {
         "name": reward.name,
-        "kind": scorer.kind,
-        "options": values,
+        "kind": reward.scorer.kind,
+        **_identify_scorer(reward),
         "target": float(cast(float, reward.target)),
         "preference": float(reward.preference),
-        "gate": None if reward.gate is None else to_json(reward.gate),
+        "gate": None if reward.gate is None else identify_reward(reward.gate),
         "gate_threshold": float(reward.gate_threshold),
     }
+
+
+def _identify_scorer(reward: Reward) -> dict[str, Any]:
+    """The options of this pack's own kinds; of anyone else's scorer its code too."""
+    scorer = reward.scorer
+    own = type(scorer).__module__.rpartition(".")[0] == __package__
+    declared = {item.name: item.type for item in describe(type(scorer))}
+    try:
+        values = identify_fields(scorer)
+        options = {
+            name: declared[name](value) if name in declared else value
+            for name, value in values.items()
+        }
+        return {"options": options} if own else {"options": options, "code": identify(type(scorer))}
+    except UnidentifiedError as error:
+        raise RewardError(
+            f"Reward {reward.name!r}: its scorer {type(scorer).__name__} holds {error}, by which a run could not be "
+            "told from another; give it numbers, texts, tuples, dataclasses or functions instead."
+        ) from error

@@ -17,7 +17,7 @@ def score_rewards(
     rewards: Sequence[Reward],
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
-    poll: Callable[[], None],
+    poll: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """All rewards of all completions, gates applied.
 
@@ -31,7 +31,7 @@ def score_rewards(
             completion.
         prompts: N prompts; `prompts[i]` belongs to `completions[i]`.
         completions: N completions.
-        poll: Called before every single scoring; may raise to stop, and what it raises passes
+        poll: Called before every single scoring, or before that of a whole batch; may raise to stop, and what it raises passes
             untouched.
 
     Returns:
@@ -73,12 +73,30 @@ def _score_all(
     completions: Sequence[Completion],
     poll: Callable[[], None],
 ) -> torch.Tensor:
-    scores = []
-    for prompt, completion in zip(prompts, completions, strict=True):
+    if hasattr(reward.scorer, "score_batch") and completions:
         poll()
-        value = _score_one(reward, prompt, completion)
-        scores.append(math.nan if value is None else value)
-    return torch.tensor(scores, dtype=torch.float64)
+        scores = _score_batch(reward, prompts, completions)
+    else:
+        scores = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            poll()
+            scores.append(_score_one(reward, prompt, completion))
+    return torch.tensor([math.nan if s is None else s for s in scores], dtype=torch.float64)
+
+
+def _score_batch(
+    reward: Reward, prompts: Sequence[Prompt], completions: Sequence[Completion]
+) -> list[float | None]:
+    try:
+        values = reward.scorer.score_batch(prompts, completions)
+    except Exception as error:  # as in `_score_one`, of anyone's code
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RewardError(
+            f"Reward {reward.name!r} ({reward.scorer.kind}) failed on a batch of {len(completions)} completions, "
+            f"the first of them {shorten(completions[0].text)}: {reason}"
+        ) from error
+    each = zip(values, prompts, completions, strict=True)
+    return [_checked(reward, value, prompt, completion) for value, prompt, completion in each]
 
 
 def _score_one(reward: Reward, prompt: Prompt, completion: Completion) -> float | None:
@@ -90,6 +108,11 @@ def _score_one(reward: Reward, prompt: Prompt, completion: Completion) -> float 
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RewardError(f"{_where(reward, prompt, completion)}: {reason}") from error
+    return _checked(reward, value, prompt, completion)
+
+
+def _checked(reward: Reward, value: object, prompt: Prompt, completion: Completion) -> float | None:
+    """The score as a number inside the scorer's range, or None."""
     if value is None:
         return None
     bottom, top = reward.scorer.value_range

@@ -16,7 +16,8 @@ from ..policies.adapter import read_adapter
 from ..policies.policy import Policy, trainable
 from ..progress import Progress
 from ..prompts import Prompt
-from ..runs.folder import identify, open_run
+from ..runs.folder import opened_run
+from ..runs.run_file import describe_run, identify
 from ..settings import TrainSettings
 from .evaluations import Evaluations
 from .loop import Loop
@@ -69,7 +70,7 @@ def train(
     identity = identify(policy, prompts, heldout, objective, settings)
     seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
     with (
-        open_run(folder, identity, workflow) as run,
+        opened_run(folder, describe_run(identity, policy.base.source, workflow)) as run,
         lean_heap(policy.base.device, policy.base.model.num_parameters()),
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,

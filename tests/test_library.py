@@ -1,0 +1,160 @@
+"""The library from Python: the example of the README, and going on with yesterday's run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from gguf_models import needs_llama
+
+import gdpo
+from gdpo.starter import HELDOUT_PROMPTS, MODEL_DIR, TRAIN_PROMPTS
+
+SMALL = {
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "max_new_tokens": 12,
+    "eval_every": 2,
+    "lora_rank": 2,
+    "learning_rate": 1e-2,
+}
+
+
+def polite(prompt, completion):
+    return float("please" in completion.text.lower())
+
+
+def as_trl_has_them(prompts, completions, reference, **columns):
+    """The share of the reference's words that are there."""
+    assert len(prompts) == len(completions) == len(reference)
+    words = [set(text.lower().split()) for text in reference]
+    return [
+        len(w & set(c.lower().split())) / len(w) for w, c in zip(words, completions, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The README's example, with few steps and the bundled model."""
+    folder = tmp_path_factory.mktemp("library") / "first"
+    model = gdpo.load_policy(str(MODEL_DIR), device="cpu")
+    objective = gdpo.combine_rewards([
+        gdpo.Reward("right", gdpo.from_trl(as_trl_has_them), preference=2),
+        gdpo.Reward("short", gdpo.Conciseness(longest=80)),
+        gdpo.Reward("polite", polite),
+    ])
+    questions, heldout = (
+        gdpo.load_prompts(str(path))[:6] for path in (TRAIN_PROMPTS, HELDOUT_PROMPTS)
+    )
+    run = gdpo.train(model, questions, objective, str(folder), heldout=heldout, steps=4, **SMALL)
+    return run, model, objective, questions, heldout
+
+
+def test_a_run_shows_rewards_history_settings_and_figure(trained, tmp_path):
+    run, *_ = trained
+    assert list(run.rewards) == ["right", "short", "polite"]
+    assert all(0 <= value <= 1 for pair in run.rewards.values() for value in pair)
+    assert [record["step"] for record in run.history] == [0, 1, 2, 3, 4]
+    assert (run.step, run.settings.steps, run.settings.group_size) == (4, 4, 4)
+    pixels = run.plot(str(tmp_path / "first.png"))
+    assert pixels.shape[2] == 3
+    assert (tmp_path / "first.png").stat().st_size > 10_000
+    content = json.loads((run.folder / "run.json").read_text())
+    assert content["gdpo"] == gdpo.__version__
+    assert content["source"] == str(MODEL_DIR)
+
+
+def test_an_opened_run_has_the_policy_that_was_trained(trained):
+    run, model, _, _, heldout = trained
+    opened = gdpo.open_run(str(run.folder))
+    assert (opened.rewards, opened.settings) == (run.rewards, run.settings)
+    ours, theirs = (one.policy.adapter.state for one in (run, opened))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[key].equal(theirs[key]) for key in ours)
+    rewards = [gdpo.Reward("polite", polite)]
+    before, after = (
+        gdpo.evaluate(policy, heldout, rewards, max_new_tokens=12)
+        for policy in (run.policy, opened.policy)
+    )
+    assert before == after != gdpo.evaluate(model, heldout, rewards, max_new_tokens=12)
+
+
+def test_yesterdays_run_goes_on_under_the_same_settings_only(trained):
+    run, model, objective, questions, heldout = trained
+    longer = gdpo.train(model, questions, objective, run.folder, heldout=heldout, steps=5, **SMALL)
+    assert longer.step == 5
+    other = gdpo.combine_rewards([*objective.rewards[:2], gdpo.Reward("polite", lambda p, c: 1.0)])
+    with pytest.raises(gdpo.TrainingError, match="another `rewards`"):
+        gdpo.train(model, questions, other, run.folder, heldout=heldout, steps=6, **SMALL)
+
+
+def test_an_interrupted_run_can_be_opened(trained, tmp_path):
+    _, model, objective, questions, _ = trained
+
+    class Stop(gdpo.Progress):
+        def record(self, record):
+            if record["step"] == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gdpo.train(model, questions, objective, tmp_path / "run", progress=Stop(), steps=9, **SMALL)
+    opened = gdpo.open_run(tmp_path / "run")
+    assert opened.step == 2
+    assert opened.policy.adapter.config["r"] == 2
+    assert set(opened.rewards) == {"right", "short", "polite"}  # of the steps themselves
+
+
+def test_what_cannot_be_opened_is_refused_in_one_line(trained, tmp_path, tiny_folder):
+    run, *_ = trained
+    with pytest.raises(gdpo.TrainingError, match="holds no run"):
+        gdpo.open_run(tmp_path)
+    with pytest.raises(gdpo.TrainingError, match="not the one that the run"):
+        gdpo.open_run(run.folder).load(base=tiny_folder, device="cpu")
+    with pytest.raises(gdpo.TrainingError, match="no setting 'step'; the settings are steps, "):
+        gdpo.train(*trained[1:2], [], trained[2], tmp_path / "x", step=3)
+    with pytest.raises(gdpo.PolicyError):
+        gdpo.open_run(run.folder).load(base=tmp_path / "gone")
+
+
+def test_a_batch_function_is_called_once_for_all_completions():
+    calls = []
+
+    def count(prompts, completions, **columns):
+        calls.append((prompts, completions, columns))
+        return [0.5] * len(completions)
+
+    prompts = [gdpo.make_prompt(text, fields={"reference": text * 2}) for text in "ab"]
+    completions = [gdpo.Completion("one", 1), gdpo.Completion("two", 1)]
+    reward = gdpo.Reward("r", gdpo.from_trl(count))
+    found = gdpo.score_rewards([reward], prompts, completions)
+    assert found.tolist() == [[0.5, 0.5]]
+    assert calls == [(["a", "b"], ["one", "two"], {"reference": ["aa", "bb"]})]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda **_: [0.5], "must return a list of 2 scores"),
+        (lambda **_: None, "must return a list of 2 scores"),
+        (lambda **_: [0.5, 3.0], "a score must be a number from 0 to 1"),
+        (lambda **_: [0.5, float("nan")], "a score must be a number from 0 to 1"),
+        (lambda **_: 1 / 0, "division by zero"),
+    ],
+)
+def test_a_batch_function_that_fails_is_an_error_and_never_a_low_reward(function, message):
+    prompts, completions = [gdpo.make_prompt("a")] * 2, [gdpo.Completion("one", 1)] * 2
+    reward = gdpo.Reward("r", gdpo.from_trl(function))
+    with pytest.raises(gdpo.RewardError, match=message):
+        gdpo.score_rewards([reward], prompts, completions)
+
+
+@needs_llama
+def test_the_trained_policy_is_exported_and_answers(trained, tmp_path):
+    run, *_ = trained
+    (file,) = gdpo.export_gguf(run.policy, str(tmp_path / "gguf"), types=["Q8_0"])
+    assert file.path.name == "first-Q8_0.gguf"
+    (answer,) = gdpo.generate(str(file.path), ["My printer does not print."], max_new_tokens=8)
+    assert 0 < answer.tokens <= 8
+    table = gdpo.compare({"tuned": run.policy, "gguf": str(file.path)}, trained[4][:1], []).table()
+    assert "tuned" in table
+    assert "gguf" in table
