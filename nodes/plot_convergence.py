@@ -85,9 +85,10 @@ class GDPOPlotConvergence:
         for folder in folders:
             check_tree(folder, "run")
         path = folders[0] / FIGURE
-        pixels = plot_convergence({folder.name: read_history(folder) for folder in folders}, path)
+        runs = {folder: read_history(folder) for folder in folders}
+        pixels = plot_convergence({folder.name: runs[folder] for folder in folders}, path)
         image = torch.from_numpy(pixels.copy()).float().div(255).unsqueeze(0)  # (1, H, W, 3)
-        shown = [host.plain_json(describe_run(folder)) for folder in folders]
+        shown = [host.plain_json(describe_run(folder, runs[folder])) for folder in folders]
         return {
             "ui": {"images": [host.shown_image(path)], "gdpo_runs": shown},
             "result": (image,),

@@ -11,6 +11,7 @@ from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
 from ..gdpo.runs.choose import choose_folder
+from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
 from ..gdpo.training.trainer import train
@@ -121,7 +122,7 @@ class GDPOTrain:
                 progress=progress,
                 workflow=kept,
             )
-        shown = host.plain_json(describe_run(folder, chosen.steps))
+        shown = host.plain_json(describe_run(folder, read_history(folder), chosen.steps))
         return {
             "ui": {"text": [told, needed], "gdpo_runs": [shown]},
             "result": (result.policy, result),

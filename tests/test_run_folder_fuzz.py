@@ -91,7 +91,7 @@ def readers(policy, tmp_path, monkeypatch) -> Iterator[dict[str, Callable[[Path]
         past = live.read_past(folder)
         run = live.LiveRun({}, past, lambda *_: None, lambda: run)
         run.record({"step": STEPS + 1, "truncated": 0.5})
-        json.dumps(host.plain_json(live.describe_run(folder)), allow_nan=False)
+        json.dumps(host.plain_json(live.describe_run(folder, past)), allow_nan=False)
 
     yield {
         "findings": lambda folder: diagnosis.diagnose(history.read_history(folder)),

@@ -121,9 +121,9 @@ def _read_records(
     for number, line in _read_lines(file):
         size += len(line)
         if size > max_bytes or number > max_lines:
+            limit = f"{max_bytes:.0f} bytes" if size > max_bytes else f"{max_lines:.0f} lines"
             raise TrainingError(
-                f"{str(file)!r} is larger than {max_bytes:.0f} bytes or {max_lines:.0f} lines, more than is "
-                "read; give another run."
+                f"{str(file)!r} has more than {limit}, the most that is read; give another run."
             )
         if len(line) > MAX_LINE_BYTES:
             raise _damaged(file, number, f"it is longer than {MAX_LINE_BYTES} bytes")

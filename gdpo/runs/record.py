@@ -1,14 +1,14 @@
 """The records of a run: what one line of its history, and of its completions, holds.
 
 Training writes them; the figure, the page, the findings, a resumed training and the benchmarks read them. A `Number`
-is null where it was not finite or nothing was measured. The page has the same types in `web/record.mjs`.
+and a `Size` are null where they were not finite or nothing was measured. The page has the same types in `web/record.mjs`.
 """
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-from .shape import Number, checker
+from .shape import Number, Size, checker
 
 
 class RewardFigures(TypedDict):
@@ -21,7 +21,7 @@ class RewardFigures(TypedDict):
     """
 
     mean: Number
-    std: Number
+    std: Size
     dead_groups: Number
 
 
@@ -34,7 +34,7 @@ class HeldoutFigures(TypedDict):
     """
 
     mean: Number
-    standard_error: Number
+    standard_error: Size
 
 
 class LengthFigures(TypedDict):

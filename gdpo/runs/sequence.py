@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import shorten
+from ..objective.objective import MAX_REWARDS
 from .record import StepRecord
 from .shape import MisfitError
 
@@ -45,19 +46,20 @@ def check_names(record: StepRecord, names: Sequence[str] | None) -> list[str] | 
         names: The names as they are known so far; None if no record had any.
 
     Raises:
-        MisfitError: The record has other names, or cosines of another size.
+        MisfitError: The record has other names or too many, or cosines of another size.
     """
     known = None if names is None else list(names)
     for path, found in _names_in(record):
         known = found if known is None else known
         if found != known:
             raise MisfitError(f"an object with the run's rewards {shorten(known)}", found, path)
-    rows = record.get("cosines")
-    if rows is not None and known is not None:
-        sizes = [len(row) for row in rows]
-        if sizes != [len(known)] * len(known):
-            wanted = f"{len(known)} rows of {len(known)} numbers"
-            raise MisfitError(wanted, f"rows of {sizes}", ["cosines"])
+    rows = record.get("cosines", [])
+    count = len(known or rows)
+    if count > MAX_REWARDS:
+        raise MisfitError(f"of {MAX_REWARDS} rewards at most", count)
+    sizes = [len(row) for row in rows]
+    if sizes not in ([], [count] * count):
+        raise MisfitError(f"{count} rows of {count} numbers", f"rows of {sizes}", ["cosines"])
     return known
 
 

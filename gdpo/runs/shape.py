@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from ..errors import shorten
 
 # A number of a record: null where it was not finite or nothing was measured.
 Number = float | None
+# A number of a record that is 0 or more, such as a deviation.
+Size = Annotated[float | None, "0 or more"]
 # Larger numbers are refused: sums and squares of them would not be finite.
 LARGEST_NUMBER = 1e100
 # Larger whole numbers are refused: the page could not tell them apart.
@@ -38,13 +40,15 @@ def checker(kind: Any) -> Check:
     """The function that gives a JSON value as a `kind`, without keys that the kind does not know.
 
     Args:
-        kind: A `TypedDict`, `dict[str, kind]`, `list[kind]`, `Number`, `float`, `int` (not negative), `bool`, `str` or `Any`.
+        kind: A `TypedDict`, `dict[str, kind]`, `list[kind]`, `Number`, `Size`, `float`, `int` (not negative), `bool`, `str` or `Any`.
 
     Returns:
         A function of the value that raises `MisfitError`.
     """
     if is_typeddict(kind):
-        fields = {name: checker(hint) for name, hint in get_type_hints(kind).items()}
+        fields = {
+            name: checker(hint) for name, hint in get_type_hints(kind, include_extras=True).items()
+        }
         return partial(_check_fields, fields, kind.__required_keys__)
     if get_origin(kind) is dict:
         return partial(_check_entries, checker(get_args(kind)[1]))
@@ -86,6 +90,12 @@ def _check_number(value: Any) -> float | None:
     return None if value is None else _check_float(value)
 
 
+def _check_size(value: Any) -> float | None:
+    if value is None or _check_float(value) >= 0:
+        return value
+    raise MisfitError("null or a number, 0 or more", value)
+
+
 def _check_float(value: Any) -> float:
     if _is_number(value) and -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
         return value
@@ -116,6 +126,7 @@ def _is_number(value: Any) -> bool:
 
 _SIMPLE: Mapping[Any, Check] = {
     Number: _check_number,
+    Size: _check_size,
     float: _check_float,
     int: _check_count,
     bool: _check_bool,

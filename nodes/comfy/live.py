@@ -32,9 +32,17 @@ SENT = (
 Message = dict[str, Any]
 
 
-def describe_run(folder: Path, steps: int = 0) -> Message:
-    """The run in `folder` as the page draws it; `steps` is how many were asked for, 0: as many as there are."""
-    history = read_history(folder)
+def describe_run(folder: Path, history: Sequence[StepRecord], steps: int = 0) -> Message:
+    """A run as the page draws it.
+
+    Args:
+        folder: The run's folder.
+        history: Its records.
+        steps: How many steps were asked for; 0: as many as there are.
+
+    Raises:
+        TrainingError: The completions in the folder are damaged.
+    """
     newest = newest_completion(folder)
     return {
         "run": folder.name,
