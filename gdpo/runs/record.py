@@ -15,7 +15,7 @@ class RewardFigures(TypedDict):
     """One reward over the completions of a step.
 
     Attributes:
-        mean: In the reward's own unit; null if it scored nothing.
+        mean: Mean in the reward's own unit; null if it scored nothing.
         std: Standard deviation over the completions, in the reward's own unit.
         dead_groups: Share of the groups, 0 to 1, in which all completions have the same score and nothing is learned.
     """
@@ -29,8 +29,8 @@ class HeldoutFigures(TypedDict):
     """One reward over the completions of an evaluation.
 
     Attributes:
-        mean: In the reward's own unit; null if it scored nothing.
-        standard_error: Of the mean; null with fewer than two scores.
+        mean: Mean in the reward's own unit; null if it scored nothing.
+        standard_error: Standard error of the mean; null with fewer than two scores.
     """
 
     mean: Number
@@ -41,7 +41,7 @@ class LengthFigures(TypedDict):
     """Lengths of completions, in tokens.
 
     Attributes:
-        mean: Over the completions.
+        mean: Mean over the completions.
         std: Standard deviation over the completions.
     """
 
@@ -53,8 +53,8 @@ class Evaluation(TypedDict):
     """Rewards on held-out prompts, one completion for each.
 
     Attributes:
-        rewards: By the reward's name, in the order of the objective.
-        length: Of the completions.
+        rewards: Figures of each reward by its name, in the order of the objective.
+        length: Lengths of the completions.
         truncated: Share of the completions, 0 to 1, that the token limit cut off.
     """
 
@@ -70,7 +70,7 @@ class Seconds(TypedDict):
         sample: Sampling the completions.
         score: Scoring them.
         update: The passes through the model and the optimiser's step.
-        total: All of it.
+        total: The whole step.
     """
 
     sample: Number
@@ -86,7 +86,7 @@ class Figures(TypedDict, total=False):
     of the pack wrote fewer keys. K rewards, in the order of the objective.
 
     Attributes:
-        rewards: By the reward's name; absent from a record that is an evaluation alone.
+        rewards: Figures of each reward by its name; absent from a record that is an evaluation alone.
         preferences: Share of each reward that was wished for at this step, by name; they sum to 1 unless directed.
         weights: Share of each reward in this step's advantages, by name; they sum to 1.
         deficits: Part of each reward's way to its target that is left, by name: 1 at the start, 0 at the target.
@@ -94,15 +94,15 @@ class Figures(TypedDict, total=False):
         dispersion: How evenly the weighted gradients spread over directions, 1/K to 1.
         dispersion_floor: The least dispersion that was asked for; null where the method does not set the weights.
         dispersion_reached: Whether the dispersion is at its floor or above.
-        length: Of the completions.
+        length: Lengths of the completions.
         truncated: Share of the completions, 0 to 1, that the token limit cut off.
-        entropy: Of the policy, in nats per token.
+        entropy: Entropy of the policy, in nats per token.
         sampler_gap: Mean difference of the log-probabilities between sampling and update, in nats per token.
         kl: Divergence from the base, in nats per token.
         grad_norm: Norm of the gradient before it was clipped.
-        learning_rate: Of this step.
+        learning_rate: Size of the optimiser's step.
         tokens_per_second: Sampled tokens per second of sampling.
-        seconds: How long the step took.
+        seconds: Duration of the step.
         peak_memory_mb: Most memory so far, in MiB: of the card on CUDA, of the process otherwise.
         eval: The evaluation after this step.
         converged: Whether every reward had held its target in the last evaluations; present where `eval` is.
@@ -144,7 +144,7 @@ class CompletionRecord(TypedDict):
     """One sampled completion.
 
     Attributes:
-        step: The step that it was sampled for.
+        step: Number of the step that it was sampled for.
         prompt: Text of the prompt.
         completion: Text of the completion.
         rewards: Its scores by the reward's name; null where a reward did not score it.

@@ -29,7 +29,7 @@ from ..to_json import to_json
 from ..update.reward_gradients import RewardGradients
 from . import records
 from .evaluations import Evaluations
-from .passes import Parts, Passes
+from .gradient import Parts, StepGradient
 from .schedule import derive_seed, learning_rate
 
 # Completions of a step that are kept for reading.
@@ -57,8 +57,8 @@ class Loop:
         self._model, self._tokenizer = model, base.tokenizer
         self._objective, self._settings = objective, settings
         self._run, self._progress = run, progress
-        self._passes = Passes(model, base, objective, settings, parts, progress.poll)
-        self._director = self._passes.director
+        self._gradient = StepGradient(model, base, objective, settings, parts, progress.poll)
+        self._director = self._gradient.director
         self._directed = self._director.state()  # after the last finished step
         self._torn = False  # whether the parameters are those of no step
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -80,11 +80,11 @@ class Loop:
 
         self._phase("updating")
         plan = self._director.decide(self._director.observe(rewards))
-        ratios, passed = self._passes.run(plan, rewards, rollouts, step)
-        products = passed.gradients.inner_products().cpu()
-        squared_norms = passed.gradients.squared_norms.double().cpu()
+        ratios, found = self._gradient.compute(plan, rewards, rollouts, step)
+        products = found.gradients.inner_products().cpu()
+        squared_norms = found.gradients.squared_norms.double().cpu()
         direction = self._director.measure(plan, products, squared_norms)
-        norm = self._update(passed.gradients, step)
+        norm = self._update(found.gradients, step)
         watch.lap("update")
 
         record: StepRecord = {
@@ -92,10 +92,10 @@ class Loop:
             **records.describe_rewards(self._objective.names, rewards),
             **records.describe_direction(self._objective, direction),
             **records.describe_completions(rollouts),
-            **records.describe_update(passed, ratios, rollouts, norm, self._rate(step)),
+            **records.describe_update(found, ratios, rollouts, norm, self._rate(step)),
             **records.describe_cost(rollouts, watch, str(self._model.device)),
         }
-        self._keep(record, batch, rollouts, rewards)
+        self._write(record, batch, rollouts, rewards)
         if step % self._settings.checkpoint_every == 0:
             self.save()
 
@@ -148,10 +148,10 @@ class Loop:
 
     def _score(self, batch: list[Prompt], rollouts: Rollouts) -> Tensor:
         """The rewards of all completions, `(K, B, G)`."""
-        group, kept = self._settings.group_size, self._objective.rewards
+        rewards, group = self._objective.rewards, self._settings.group_size
         rows = [prompt for prompt in batch for _ in range(group)]
-        found = score_rewards(kept, rows, rollouts.completions, self._progress.poll)  # (K, N)
-        return found.view(len(kept), len(batch), group)
+        scores = score_rewards(rewards, rows, rollouts.completions, self._progress.poll)  # (K, N)
+        return scores.view(len(rewards), len(batch), group)
 
     def _update(self, gradients: RewardGradients, step: int) -> float:
         """Climb along the combined gradient; returns its norm before clipping."""
@@ -174,7 +174,7 @@ class Loop:
     def _rate(self, step: int) -> float:
         return learning_rate(self._settings.learning_rate, step, self._settings.warmup_steps)
 
-    def _keep(
+    def _write(
         self, record: StepRecord, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor
     ) -> None:
         """Write the record of a finished step and some of its completions, and tell the host."""

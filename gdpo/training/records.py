@@ -76,12 +76,12 @@ def describe_completions(rollouts: Rollouts) -> Figures:
 
 
 def describe_update(
-    passed: Differentiated, ratios: Tensor, rollouts: Rollouts, norm: float, rate: float
+    found: Differentiated, ratios: Tensor, rollouts: Rollouts, norm: float, rate: float
 ) -> Figures:
-    """The policy that the passes found, and the step that was taken; ratios `(N, T)`."""
+    """What the backward pass found of the policy, and the step that was taken; ratios `(N, T)`."""
     return {
-        "entropy": passed.entropy,
-        "sampler_gap": passed.sampler_gap,
+        "entropy": found.entropy,
+        "sampler_gap": found.sampler_gap,
         "kl": kl_estimate(ratios, rollouts),
         "grad_norm": norm,
         "learning_rate": rate,

@@ -20,8 +20,8 @@ from ..runs.folder import opened_run
 from ..runs.run_file import describe_run, identify
 from ..settings import TrainSettings
 from .evaluations import Evaluations
+from .gradient import Parts
 from .loop import Loop
-from .passes import Parts
 from .schedule import draw
 
 

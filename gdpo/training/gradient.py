@@ -1,4 +1,4 @@
-"""From the rewards' advantages to the gradient that the optimiser follows: the passes through the model of one step."""
+"""From the rewards' advantages to the gradient that the optimiser follows."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Parts:
     differentiate: Callable[..., Differentiated] = differentiate
 
 
-class Passes:
-    """The passes of each step of one run, in smaller micro-batches once memory has run out."""
+class StepGradient:
+    """Computes the gradient of each step of one run, in smaller micro-batches once memory has run out."""
 
     def __init__(
         self,
@@ -44,17 +44,23 @@ class Passes:
         parts: Parts,
         poll: Callable[[], None],
     ) -> None:
-        """Make the parts of the run; `poll` may raise to stop a pass."""
+        """Make the parts of the run; `poll` may raise to stop the computation."""
         self.director = parts.director(objective)
         self._differentiate = parts.differentiate
         self._model, self._base, self._objective = model, base, objective
         self._settings, self._poll = settings, poll
         self._retreat = Retreat(settings, base.device)
 
-    def run(
+    def compute(
         self, plan: Plan, rewards: Tensor, rollouts: Rollouts, step: int
     ) -> tuple[Tensor, Differentiated]:
-        """The log-ratios to the base `(N, T)`, and the gradients; rewards `(K, B, G)`.
+        """The log-ratios to the base `(N, T)`, and the gradients.
+
+        Args:
+            plan: The plan of the step.
+            rewards: Rewards of the step, `(K, B, G)`.
+            rollouts: The N completions of the step.
+            step: Number of the step.
 
         Raises:
             TrainingError: Memory ran out, and smaller micro-batches did not help.
@@ -65,14 +71,14 @@ class Passes:
         seed = derive_seed(settings.rng_seed, "sketch", step)
         advantages = plan.advantages.flatten(1)
 
-        def passes(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
+        def attempt(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
             ratios = log_ratios(model, rollouts, limited, every, poll)
             combined = self._combine(plan, rewards, rollouts, ratios)
             return ratios, self._differentiate(
                 model, rollouts, combined, advantages, limited, poll, seed=seed
             )
 
-        return self._retreat.run(passes, partial(self._explain, rollouts))
+        return self._retreat.run(attempt, partial(self._explain, rollouts))
 
     def _combine(self, plan: Plan, rewards: Tensor, rollouts: Rollouts, ratios: Tensor) -> Tensor:
         """The advantages that the step follows, `(N,)`: the method's combination, and the pull to the base."""
