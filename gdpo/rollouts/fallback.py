@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cache_decoder import innermost
+from ..policies.adapter import innermost
 
 logger = logging.getLogger(__name__)
 
