@@ -24,12 +24,12 @@ from ..polling import polled
 from ..prompts import Prompt
 from ..rewards.reward import Completion
 from .cache_decoder import Decoder, has_cache
-from .choose_token import Limits, draw_uniforms
+from .choose_token import draw_uniforms
 from .decoders import choose_decoder
 from .fallback import generate
 from .llama_step.recording import unless_recording
 from .merged_layers import merged
-from .rows import Drawing, StopStrings
+from .rows import Drawing
 
 __all__ = ["Rollouts", "sample"]
 
@@ -73,16 +73,9 @@ def sample(
     max_new_tokens: int,
     temperature: float = 1.0,
     seed: int,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    stop: Sequence[str] = (),
     poll: Callable[[], None] = lambda: None,
 ) -> Rollouts:
     """Sample `group_size` completions for each prompt.
-
-    The returned log-probabilities and entropies are those of the full distribution at the temperature,
-    whatever `top_k`, `top_p` and `min_p` leave of it: the trainer's policy is the full distribution.
 
     Args:
         model: A causal language model, with or without an adapter, in evaluation mode.
@@ -92,10 +85,6 @@ def sample(
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: The completions depend on it, the prompts and the model alone.
-        top_k: Sample only from the likeliest so many tokens; 0 is all.
-        top_p: Sample only from the fewest tokens that reach this share of the probability; 1 is all.
-        min_p: Sample only from tokens at least this many times as likely as the likeliest; 0 is all.
-        stop: Texts that end a completion, and are cut from its text.
         poll: Called before each layer of each pass; may raise to stop.
 
     Raises:
@@ -104,9 +93,7 @@ def sample(
     prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
     uniforms = draw_uniforms(len(prompts) * group_size, max_new_tokens, seed)
     stops = torch.tensor(stop_ids(model, tokenizer), device=prompt_ids.device)
-    strings = StopStrings(tokenizer, stop, len(uniforms)) if any(stop) else None
-    limits = Limits(top_k, top_p, min_p)
-    drawing = Drawing(uniforms.to(prompt_ids.device), temperature, limits, stops, strings)
+    drawing = Drawing(uniforms.to(prompt_ids.device), temperature, stops)
     whole = (
         prompt_ids.repeat_interleave(group_size, 0),
         prompt_mask.repeat_interleave(group_size, 0),
@@ -130,7 +117,7 @@ def sample(
         )
     length = int(mask.sum(1).max())
     ids, mask = drawing.ids[:, :length], mask[:, :length]
-    completions = _completions(tokenizer, ids, mask, drawing.ended, stops, strings)
+    completions = _completions(tokenizer, ids, mask, drawing.ended, stops)
     numbers = drawing.logprobs[:, :length], drawing.entropy[:, :length]
     return Rollouts(*whole, ids, mask, numbers[0], completions, numbers[1])
 
@@ -195,19 +182,12 @@ def _encode(
 
 
 def _completions(
-    tokenizer: Any,
-    ids: Tensor,
-    mask: Tensor,
-    ended: Tensor,
-    stops: Tensor,
-    strings: StopStrings | None,
+    tokenizer: Any, ids: Tensor, mask: Tensor, ended: Tensor, stops: Tensor
 ) -> tuple[Completion, ...]:
     shown = mask & ~torch.isin(ids, stops)
     texts = tokenizer.batch_decode(
         [row[keep].tolist() for row, keep in zip(ids, shown, strict=True)], skip_special_tokens=True
     )
-    if strings is not None:
-        texts = [strings.cut(text) for text in texts]
     return tuple(
         Completion(text.strip(), int(tokens), not bool(end))
         for text, tokens, end in zip(texts, mask.sum(1), ended, strict=True)
