@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -98,6 +98,31 @@ def without_renaming_warning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
+
+
+@contextmanager
+def autocast_on_meta() -> Iterator[None]:
+    """Let models without contents, on the `meta` device, pass through `torch.autocast` in the block.
+
+    Rotary embeddings switch autocasting off for their device's type, and torch refuses to do so for `meta`. Since
+    version 5 transformers leaves the call out there. For all other devices torch's own class goes on to work, in
+    other threads too.
+    """
+    from transformers.utils import generic
+
+    if hasattr(generic, "maybe_autocast"):
+        yield
+        return
+    original = torch.autocast
+
+    def autocast(device_type: str, *args: Any, **options: Any) -> Any:
+        return nullcontext() if device_type == "meta" else original(device_type, *args, **options)
+
+    torch.autocast = autocast  # pyright: ignore[reportPrivateImportUsage]  models look it up there
+    try:
+        yield
+    finally:
+        torch.autocast = original  # pyright: ignore[reportPrivateImportUsage]
 
 
 def embedding_scale(decoder: Any, config: Any) -> float:
