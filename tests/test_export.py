@@ -36,7 +36,7 @@ from gdpo.export.formats import DIRECT_TYPES, EXPORT_TYPES
 from gdpo.export.material import gather, reference_logits
 from gdpo.export.merge import full_precision, save_merged
 from gdpo.export.pipeline import export_gguf
-from gdpo.export.verify import Comparison, compare_file, divergence, judge, tensor_types
+from gdpo.export.verify import FileCheck, compare_file, divergence, judge, tensor_types
 from gdpo.policies.adapter import Adapter
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import Policy, attached
@@ -172,9 +172,9 @@ def test_divergence_of_a_hand_worked_case():
 
 
 def test_a_kl_that_is_no_number_or_a_fallen_back_type_does_not_hold():
-    nan = Comparison(math.nan, 0.0, 10, (), ())
+    nan = FileCheck(math.nan, 0.0, 10, (), ())
     assert judge("F16", "fp32", nan, {"F16": 5})[0] is False
-    good = Comparison(1e-3, 0.9, 10, (), ())
+    good = FileCheck(1e-3, 0.9, 10, (), ())
     assert judge("Q4_K_M", "fp32", good, {"Q4_K": 5, "F32": 2})[0] is True
     holds, why = judge("Q4_K_M", "fp32", good, {"Q5_0": 5, "F32": 2})
     assert holds is False
@@ -182,7 +182,7 @@ def test_a_kl_that_is_no_number_or_a_fallen_back_type_does_not_hold():
 
 
 def test_a_file_whose_likeliest_tokens_differ_does_not_hold():
-    holds, why = judge("Q8_0", "fp32", Comparison(1e-3, 0.5, 10, (), ()), {"Q8_0": 5})
+    holds, why = judge("Q8_0", "fp32", FileCheck(1e-3, 0.5, 10, (), ()), {"Q8_0": 5})
     assert holds is False
     assert "50% of the positions only, under 75%" in why
 

@@ -36,7 +36,7 @@ _NEVER_NORMALISED = {"olmoe", "qwen2_moe"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """An export that passed the checks.
 
     Attributes:
@@ -61,7 +61,7 @@ class Plan:
         return wanted if len(wanted) == len(self.targets) or source in wanted else (*wanted, source)
 
 
-def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -> Plan:
+def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -> ExportPlan:
     """Check that `policy` can be exported as asked.
 
     Args:
@@ -99,7 +99,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         )
     parameters = policy.base.model.num_parameters()
     precision = "fp32" if parameters <= _FP32_PARAMETERS else "bf16"
-    plan = Plan(source, converter, precision, targets, parameters)
+    plan = ExportPlan(source, converter, precision, targets, parameters)
     _check_disk(plan, folder)
     return plan
 
@@ -234,7 +234,7 @@ def _check_rows(policy: Policy, types: Sequence[str]) -> None:
             )
 
 
-def _check_disk(plan: Plan, folder: Path) -> None:
+def _check_disk(plan: ExportPlan, folder: Path) -> None:
     bits = sum(FORMATS[kind].bits for kind in {*plan.targets, *plan.direct})
     bits += 32 if plan.precision == "fp32" else 16  # the merged model, for the converter
     needed = int(plan.parameters * bits / 8 * _DISK_MARGIN)

@@ -21,13 +21,13 @@ from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.reward import Reward
-from .checks import Plan, plan_export
+from .checks import ExportPlan, plan_export
 from .converter import CONVERT_WORKER
 from .formats import FORMATS, limit, wide_type
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
 from .verify import (
-    Comparison,
+    FileCheck,
     compare_file,
     compare_rewards,
     judge,
@@ -55,7 +55,7 @@ class _Job:
     """What all steps of one export share."""
 
     policy: Policy
-    plan: Plan
+    plan: ExportPlan
     name: str
     work: Path
     rewards: tuple[Reward, ...]
@@ -167,10 +167,10 @@ def _finish(
     results = []
     for kind in plan.targets:
         path = files.get(kind) or _quantize(job, files[wide], kind)
-        comparison = None
+        check = None
         if material:
-            comparison = verified.get(kind) or _compare(job, path, material, reference)
-        report = _report(job, path, kind, comparison)
+            check = verified.get(kind) or _compare(job, path, material, reference)
+        report = _report(job, path, kind, check)
         if kind not in files and wide in verified:
             _blame_conversion(report, wide, limit(wide, plan.precision), verified[wide])
         if material and job.rewards:
@@ -179,11 +179,11 @@ def _finish(
     return tuple(_publish(job, kind, path, report) for kind, path, report in results)
 
 
-def _compare(job: _Job, path: Path, material: Material, reference: list[Tensor]) -> Comparison:
+def _compare(job: _Job, path: Path, material: Material, reference: list[Tensor]) -> FileCheck:
     return compare_file(path, job.policy, material, reference, job.work, job.progress)
 
 
-def _report(job: _Job, path: Path, kind: str, comparison: Comparison | None) -> dict:
+def _report(job: _Job, path: Path, kind: str, check: FileCheck | None) -> dict:
     types = tensor_types(path)
     report = {
         "type": kind,
@@ -196,17 +196,17 @@ def _report(job: _Job, path: Path, kind: str, comparison: Comparison | None) -> 
         "bytes": path.stat().st_size,
         "rewards": {},
     }
-    if comparison:
-        report["holds"], report["why"] = judge(kind, job.plan.precision, comparison, types)
-        report["kl"] = comparison.kl if math.isfinite(comparison.kl) else None
-        report["top1"], report["positions"] = comparison.top1, comparison.positions
+    if check:
+        report["holds"], report["why"] = judge(kind, job.plan.precision, check, types)
+        report["kl"] = check.kl if math.isfinite(check.kl) else None
+        report["top1"], report["positions"] = check.top1, check.positions
     return report
 
 
-def _blame_conversion(report: dict, wide: str, allowed: float, comparison: Comparison) -> None:
+def _blame_conversion(report: dict, wide: str, allowed: float, check: FileCheck) -> None:
     """A quantised file's limit is too wide to notice a wrong conversion; its source's is not."""
-    if not comparison.kl <= allowed:
-        found = f"its source {wide} has a KL of {comparison.kl:.2g}, over {allowed:g}"
+    if not check.kl <= allowed:
+        found = f"its source {wide} has a KL of {check.kl:.2g}, over {allowed:g}"
         report["holds"], report["why"] = False, f"{found}; {report['why']}"
 
 

@@ -30,7 +30,7 @@ _CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileCheck:
     """Mean KL(trained model || file) in nats per token, top-1 agreement, and what else differs."""
 
     kl: float
@@ -47,7 +47,7 @@ def compare_file(
     reference: Sequence[Tensor],
     work: Path,
     progress: Progress,
-) -> Comparison:
+) -> FileCheck:
     """Load `path` with llama.cpp and compare it with the trained model.
 
     Args:
@@ -98,7 +98,7 @@ def compare_file(
     finally:
         del logits
         output.unlink()
-    return Comparison(kl, top1, total, problems, notes)
+    return FileCheck(kl, top1, total, problems, notes)
 
 
 def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, float]:
@@ -120,23 +120,21 @@ def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, 
 
 
 def judge(
-    kind: str, precision: str, comparison: Comparison, types: Mapping[str, int]
+    kind: str, precision: str, check: FileCheck, types: Mapping[str, int]
 ) -> tuple[bool, str]:
     """Whether a file of the type `kind` holds, and why or why not in plain words."""
     allowed, tensor = limit(kind, precision), FORMATS[kind].tensor
-    problems = list(comparison.problems)
-    if not comparison.kl <= allowed:  # written so that NaN is a problem
-        found = f"the next-token distributions differ by a KL of {comparison.kl:.2g}"
+    problems = list(check.problems)
+    if not check.kl <= allowed:  # written so that NaN is a problem
+        found = f"the next-token distributions differ by a KL of {check.kl:.2g}"
         problems.insert(0, f"{found}, over {allowed:g} for {kind}")
-    if not comparison.top1 >= FORMATS[kind].min_top1:
-        found = f"the likeliest token is the same at {comparison.top1:.0%} of the positions only"
+    if not check.top1 >= FORMATS[kind].min_top1:
+        found = f"the likeliest token is the same at {check.top1:.0%} of the positions only"
         problems.append(f"{found}, under {FORMATS[kind].min_top1:.0%} for {kind}")
     if tensor not in types:
         problems.append(f"llama.cpp wrote no {tensor} tensor but {', '.join(types)}")
-    verdict = (
-        f"KL {comparison.kl:.2g} and top-1 {comparison.top1:.2f} are within the limits of {kind}"
-    )
-    return not problems, "; ".join([*(problems or [verdict]), *comparison.notes])
+    verdict = f"KL {check.kl:.2g} and top-1 {check.top1:.2f} are within the limits of {kind}"
+    return not problems, "; ".join([*(problems or [verdict]), *check.notes])
 
 
 def tensor_types(path: Path) -> dict[str, int]:

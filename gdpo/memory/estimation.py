@@ -112,7 +112,7 @@ def read_config(folder: Path) -> Any:
         ) from error
 
 
-def weigh(config: Any, precision: str, device: str) -> tuple[int, str, str]:
+def config_weight_bytes(config: Any, precision: str, device: str) -> tuple[int, str, str]:
     """Bytes of the weights, with the precision and the device that "auto" stands for.
 
     Raises:

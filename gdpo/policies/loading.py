@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..allocator import lean_heap
+from ..allocator import returning_freed_memory
 from ..errors import PolicyError
 from .base import Base
 from .compat import dtype_argument
@@ -50,7 +50,7 @@ def load_policy(
     folder = find_folder(source, allow_download)
     check_model_folder(folder)
     tokenizer = _load_tokenizer(source, folder)
-    with lean_heap(device):
+    with returning_freed_memory(device):
         module = _load_model(source, folder, precision, device)
     rows = module.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _told: set[str] = set()
 
 
-def generate(
+def generate_by_model(
     model: Any,
     prompt_ids: Tensor,
     prompt_mask: Tensor,

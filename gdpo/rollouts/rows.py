@@ -8,8 +8,8 @@ from torch import Tensor
 from .choose_token import Picks, pick
 
 
-class Drawing:
-    """N rows, of which the live ones get a token at a time.
+class Rows:
+    """The N rows that are sampled; the live ones get a token at a time.
 
     Row i depends on its own row of `uniforms` alone, so it is the same however many rows are left.
 

@@ -26,10 +26,10 @@ from ..rewards.reward import Completion
 from .cache_decoder import Decoder, has_cache
 from .choose_token import draw_uniforms
 from .decoders import choose_decoder
-from .fallback import generate
+from .fallback import generate_by_model
 from .llama_step.recording import unless_recording
 from .merged_layers import merged
-from .rows import Drawing
+from .rows import Rows
 
 __all__ = ["Rollouts", "sample"]
 
@@ -93,7 +93,7 @@ def sample(
     prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
     uniforms = draw_uniforms(len(prompts) * group_size, max_new_tokens, seed)
     stops = torch.tensor(stop_ids(model, tokenizer), device=prompt_ids.device)
-    drawing = Drawing(uniforms.to(prompt_ids.device), temperature, stops)
+    rows = Rows(uniforms.to(prompt_ids.device), temperature, stops)
     whole = (
         prompt_ids.repeat_interleave(group_size, 0),
         prompt_mask.repeat_interleave(group_size, 0),
@@ -106,19 +106,21 @@ def sample(
                 model, prompt_ids, prompt_mask, group_size, longest, poll
             )
             with quick:
-                _run(decoder, drawing, max_new_tokens, poll)
+                _run(decoder, rows, max_new_tokens, poll)
         else:
-            generate(model, *whole, max_new_tokens, lambda logits: _forced(drawing, logits, poll))
-    mask = drawing.finish(tokenizer.pad_token_id)
-    if not drawing.logprobs.isfinite().all():
+            generate_by_model(
+                model, *whole, max_new_tokens, lambda logits: _forced(rows, logits, poll)
+            )
+    mask = rows.finish(tokenizer.pad_token_id)
+    if not rows.logprobs.isfinite().all():
         raise PolicyError(
             "The model computes numbers that are not finite, so nothing can be sampled from it; load it in bf16 or "
             "fp32."
         )
     length = int(mask.sum(1).max())
-    ids, mask = drawing.ids[:, :length], mask[:, :length]
-    completions = _completions(tokenizer, ids, mask, drawing.ended, stops)
-    numbers = drawing.logprobs[:, :length], drawing.entropy[:, :length]
+    ids, mask = rows.ids[:, :length], mask[:, :length]
+    completions = _completions(tokenizer, ids, mask, rows.ended, stops)
+    numbers = rows.logprobs[:, :length], rows.entropy[:, :length]
     return Rollouts(*whole, ids, mask, numbers[0], completions, numbers[1])
 
 
@@ -136,25 +138,25 @@ def _explained(rows: int, max_new_tokens: int) -> Iterator[None]:
         ) from error
 
 
-def _run(decoder: Decoder, drawing: Drawing, max_new_tokens: int, poll: Callable[[], None]) -> None:
+def _run(decoder: Decoder, rows: Rows, max_new_tokens: int, poll: Callable[[], None]) -> None:
     for t in range(max_new_tokens):
         poll()
-        tokens = drawing.draw(decoder.logits)
-        done = drawing.done()
+        tokens = rows.draw(decoder.logits)
+        done = rows.done()
         if done == len(tokens) or t == max_new_tokens - 1:
             return
         if done >= _DROP_SHARE * len(tokens):
-            stay = drawing.leave()
+            stay = rows.leave()
             decoder.keep(stay)
             tokens = tokens[stay]
         decoder.advance(tokens)
 
 
-def _forced(drawing: Drawing, logits: Tensor, poll: Callable[[], None]) -> tuple[Tensor, bool]:
+def _forced(rows: Rows, logits: Tensor, poll: Callable[[], None]) -> tuple[Tensor, bool]:
     """The next tokens, and whether all rows have ended."""
     poll()
-    tokens = drawing.draw(logits)
-    return tokens, drawing.done() == len(tokens)
+    tokens = rows.draw(logits)
+    return tokens, rows.done() == len(tokens)
 
 
 def _encode(
