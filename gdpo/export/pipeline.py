@@ -5,18 +5,17 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import math
 import os
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import ExportError
 from ..llamacpp.process import LLAMA_WORKER, run_worker
-from ..llamacpp.runtime import runtime_remedy, runtime_version
+from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt
@@ -26,28 +25,19 @@ from .converter import CONVERT_WORKER
 from .formats import FORMATS, limit, wide_type
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
-from .verify import (
-    FileCheck,
-    compare_file,
-    compare_rewards,
-    judge,
-    tensor_types,
-)
+from .report import Report, make_report
+from .verify import FileCheck, compare_file, compare_rewards
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class GGUF:
-    """An exported file, its type and what verifying found; the report is also in `<path>.json`.
-
-    The report: "kl" (nats per token) and "top1" against the trained model, "holds" (None: not verified),
-    "why" in words, "tensor_types" as counted in the file, "bytes", "rewards" {name: {"policy", "gguf"}}.
-    """
+    """An exported file, its type and what verifying found; the report is also in `<path>.json`."""
 
     path: Path
     type: str
-    report: dict
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -170,11 +160,13 @@ def _finish(
         check = None
         if material:
             check = verified.get(kind) or _compare(job, path, material, reference)
-        report = _report(job, path, kind, check)
+        report = make_report(path, kind, plan.precision, check)
         if kind not in files and wide in verified:
-            _blame_conversion(report, wide, limit(wide, plan.precision), verified[wide])
+            allowed = limit(wide, plan.precision)
+            report = _blame_conversion(report, wide, allowed, verified[wide])
         if material and job.rewards:
-            report["rewards"] = compare_rewards(path, material, job.rewards, job.progress)
+            measured = compare_rewards(path, material, job.rewards, job.progress)
+            report = replace(report, rewards=measured)
         results.append((kind, path, report))
     return tuple(_publish(job, kind, path, report) for kind, path, report in results)
 
@@ -183,41 +175,24 @@ def _compare(job: _Job, path: Path, material: Material, reference: list[Tensor])
     return compare_file(path, job.policy, material, reference, job.work, job.progress)
 
 
-def _report(job: _Job, path: Path, kind: str, check: FileCheck | None) -> dict:
-    types = tensor_types(path)
-    report = {
-        "type": kind,
-        "kl": None,
-        "top1": None,
-        "positions": 0,
-        "holds": None,
-        "why": f"not verified, because llama-cpp-python is not installed: {runtime_remedy()}",
-        "tensor_types": types,
-        "bytes": path.stat().st_size,
-        "rewards": {},
-    }
-    if check:
-        report["holds"], report["why"] = judge(kind, job.plan.precision, check, types)
-        report["kl"] = check.kl if math.isfinite(check.kl) else None
-        report["top1"], report["positions"] = check.top1, check.positions
-    return report
-
-
-def _blame_conversion(report: dict, wide: str, allowed: float, check: FileCheck) -> None:
+def _blame_conversion(report: Report, wide: str, allowed: float, check: FileCheck) -> Report:
     """A quantised file's limit is too wide to notice a wrong conversion; its source's is not."""
-    if not check.kl <= allowed:
-        found = f"its source {wide} has a KL of {check.kl:.2g}, over {allowed:g}"
-        report["holds"], report["why"] = False, f"{found}; {report['why']}"
+    if check.kl <= allowed:
+        return report
+    found = f"its source {wide} has a KL of {check.kl:.2g}, over {allowed:g}"
+    return replace(report, holds=False, why=f"{found}; {report.why}")
 
 
-def _publish(job: _Job, kind: str, path: Path, report: dict) -> GGUF:
+def _publish(job: _Job, kind: str, path: Path, report: Report) -> GGUF:
     """Move the file and its report to their final names."""
     target = job.plan.targets[kind]
-    if report["holds"] is False:
-        logger.warning("%s does not hold what was trained: %s", target.name, report["why"])
+    if report.holds is False:
+        logger.warning("%s does not hold what was trained: %s", target.name, report.why)
     beside = target.with_name(f"{target.name}.json")
     written = job.work / beside.name
-    written.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    written.write_text(
+        json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     os.replace(written, beside)
     os.replace(path, target)
     return GGUF(target, kind, report)
