@@ -30,7 +30,8 @@ from gguf_models import (
 
 from gdpo.errors import ExportError
 from gdpo.export import converter
-from gdpo.export.checks import plan_export, row_lengths
+from gdpo.export.checks import plan_export
+from gdpo.export.model_checks import row_lengths
 from gdpo.export.convert_worker import pre_tokenizer_type
 from gdpo.export.formats import DIRECT_TYPES, EXPORT_TYPES
 from gdpo.export.material import gather, reference_logits

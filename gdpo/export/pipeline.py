@@ -7,22 +7,21 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import ExportError
-from ..llamacpp.process import LLAMA_WORKER, run_worker
 from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.reward import Reward
-from .checks import ExportPlan, plan_export
-from .converter import CONVERT_WORKER
-from .formats import FORMATS, limit, wide_type
+from .checks import plan_export
+from .conversion import Job, convert, quantize
+from .formats import limit, wide_type
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
 from .report import Report, make_report
@@ -38,18 +37,6 @@ class GGUF:
     path: Path
     type: str
     report: Report
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What all steps of one export share."""
-
-    policy: Policy
-    plan: ExportPlan
-    name: str
-    work: Path
-    rewards: tuple[Reward, ...]
-    progress: Progress
 
 
 def export_gguf(
@@ -91,14 +78,14 @@ def export_gguf(
             f"{str(folder)!r} cannot be written ({error.strerror}); choose another."
         ) from error
     with scratch as work:
-        job = _Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
+        job = Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
         material = gather(policy, prompts, progress.poll) if runtime_version() else None
         reference = _merge(job, material)
-        files = _convert(job)
+        files = convert(job)
         return _finish(job, files, material, reference)
 
 
-def _merge(job: _Job, material: Material | None) -> list[Tensor]:
+def _merge(job: Job, material: Material | None) -> list[Tensor]:
     """Write the merged model to `merged`; return the logits of the model before it was merged."""
     job.progress.phase("Merge the adapter", 0, 3)
     full = full_precision(job.policy, job.plan.source, job.plan.precision)
@@ -114,41 +101,8 @@ def _merge(job: _Job, material: Material | None) -> list[Tensor]:
     return reference
 
 
-def _convert(job: _Job) -> dict[str, Path]:
-    """Write the types that the converter writes by itself into the work folder."""
-    files = {kind: job.work / f"{job.name}-{kind}.gguf" for kind in job.plan.direct}
-    expected = sum(_expected_bytes(job, kind) for kind in files)
-    request = {
-        "task": "Converting to GGUF",
-        "converter": str(job.plan.converter),
-        "model": str(job.work / "merged"),
-        "name": job.name,
-        "outputs": [[kind, str(path)] for kind, path in files.items()],
-    }
-    run_worker(
-        CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
-    )
-    for file in (job.work / "merged").glob("*.safetensors"):  # as large as the rest together
-        file.unlink()
-    return files
-
-
-def _quantize(job: _Job, source: Path, kind: str) -> Path:
-    target = job.work / f"{job.name}-{kind}.gguf"
-    request = {
-        "task": f"Quantising to {kind}",
-        "command": "quantize",
-        "source": str(source),
-        "target": str(target),
-        "ftype": FORMATS[kind].ftype,
-    }
-    poll = _watch(job, f"Quantise to {kind}", [target], _expected_bytes(job, kind))
-    run_worker(LLAMA_WORKER, request, poll=poll)
-    return target
-
-
 def _finish(
-    job: _Job, files: dict[str, Path], material: Material | None, reference: list[Tensor]
+    job: Job, files: dict[str, Path], material: Material | None, reference: list[Tensor]
 ) -> tuple[GGUF, ...]:
     """Quantise, verify and move into place, one type after the other."""
     plan, wide, verified = job.plan, wide_type(tuple(files)), {}
@@ -156,7 +110,7 @@ def _finish(
         verified[wide] = _compare(job, files[wide], material, reference)
     results = []
     for kind in plan.targets:
-        path = files.get(kind) or _quantize(job, files[wide], kind)
+        path = files.get(kind) or quantize(job, files[wide], kind)
         check = None
         if material:
             check = verified.get(kind) or _compare(job, path, material, reference)
@@ -171,7 +125,7 @@ def _finish(
     return tuple(_publish(job, kind, path, report) for kind, path, report in results)
 
 
-def _compare(job: _Job, path: Path, material: Material, reference: list[Tensor]) -> FileCheck:
+def _compare(job: Job, path: Path, material: Material, reference: list[Tensor]) -> FileCheck:
     return compare_file(path, job.policy, material, reference, job.work, job.progress)
 
 
@@ -183,7 +137,7 @@ def _blame_conversion(report: Report, wide: str, allowed: float, check: FileChec
     return replace(report, holds=False, why=f"{found}; {report.why}")
 
 
-def _publish(job: _Job, kind: str, path: Path, report: Report) -> GGUF:
+def _publish(job: Job, kind: str, path: Path, report: Report) -> GGUF:
     """Move the file and its report to their final names."""
     target = job.plan.targets[kind]
     if report.holds is False:
@@ -196,18 +150,3 @@ def _publish(job: _Job, kind: str, path: Path, report: Report) -> GGUF:
     os.replace(written, beside)
     os.replace(path, target)
     return GGUF(target, kind, report)
-
-
-def _expected_bytes(job: _Job, kind: str) -> int:
-    return int(job.plan.parameters * FORMATS[kind].bits / 8)
-
-
-def _watch(job: _Job, phase: str, paths: Collection[Path], expected: int) -> Callable[[], None]:
-    """A poll that shows how far the files under `paths` have grown."""
-
-    def poll() -> None:
-        job.progress.poll()
-        written = sum(path.stat().st_size for path in paths if path.exists())
-        job.progress.phase(phase, min(written, expected), expected)
-
-    return poll
