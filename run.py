@@ -295,7 +295,7 @@ def ensure_venv() -> dict[str, str]:
 
 def compile_llama(python: Path, pip: list[str]) -> None:
     """Install llama-cpp-python, compiled lean; without it the rest still works, so only say what is lost."""
-    lean = runpy.run_path(str(RUNTIME))["lean_cmake_args"]()
+    lean = runpy.run_path(str(RUNTIME))["minimal_build_args"]()
     arguments = " ".join(filter(None, [lean, os.environ.get("CMAKE_ARGS", "")]))
     say("compiling llama.cpp, about 2-5 minutes, once")
     try:

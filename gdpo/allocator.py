@@ -55,7 +55,7 @@ _users = _Users()
 
 
 @contextmanager
-def lean_heap(device: str, parameters: int = _LARGE) -> Iterator[None]:
+def returning_freed_memory(device: str, parameters: int = _LARGE) -> Iterator[None]:
     """Give freed tensors of the block back to the system at once; does nothing but on a CPU with glibc.
 
     Blocks inside blocks, and in other threads, are allowed: the heap is lean until the last one ends.

@@ -109,22 +109,19 @@ class GDPOExportGGUF:
                 progress=progress,
             )
         report = "\n".join(_describe(file) for file in files)
-        found = [
-            host.plain_json({"path": file.path, "type": file.type, **file.report}) for file in files
-        ]
+        found = [host.plain_json({"path": file.path, **file.report.to_json()}) for file in files]
         chosen = next(file for file in files if file.type == type)
         return {"ui": {"text": [report], "gguf": found}, "result": (chosen, report)}
 
 
 def _describe(file: GGUF) -> str:
     """One file's check: a line, and one more for each reward that was measured."""
-    kl, top1, holds = (file.report.get(key) for key in ("kl", "top1", "holds"))
-    verdict = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}[holds]
-    figures = [] if kl is None else [f"KL {kl:.2g}"]
-    figures += [] if top1 is None else [f"top-1 {top1:.0%}"]
-    why = f" ({file.report['why']})" if file.report.get("why") else ""
-    lines = [f"{file.path.name}: {', '.join([verdict, *figures])}{why}"]
-    for name, value in (file.report.get("rewards") or {}).items():
+    report = file.report
+    verdict = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}[report.holds]
+    figures = [] if report.kl is None else [f"KL {report.kl:.2g}"]
+    figures += [] if report.top1 is None else [f"top-1 {report.top1:.0%}"]
+    lines = [f"{file.path.name}: {', '.join([verdict, *figures])} ({report.why})"]
+    for name, value in report.rewards.items():
         pair = ("-" if value[key] is None else f"{value[key]:.3f}" for key in ("policy", "gguf"))
         lines.append(f"  {name}: {' -> '.join(pair)}")
     return "\n".join(lines)

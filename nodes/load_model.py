@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError, shorten
-from ..gdpo.policies.loading import PRECISIONS, load_policy
+from ..gdpo.policies.loading import load_policy
 from ..gdpo.policies.policy import Policy
+from ..gdpo.policies.precision import PRECISIONS
 from ..gdpo.starter import MODEL_DIR
 from .checks.guard import guarded
 from .checks.inputs import choice, text

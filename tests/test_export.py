@@ -30,13 +30,15 @@ from gguf_models import (
 
 from gdpo.errors import ExportError
 from gdpo.export import converter
-from gdpo.export.checks import plan_export, row_lengths
+from gdpo.export.checks import plan_export
+from gdpo.export.model_checks import row_lengths
 from gdpo.export.convert_worker import pre_tokenizer_type
 from gdpo.export.formats import DIRECT_TYPES, EXPORT_TYPES
 from gdpo.export.material import gather, reference_logits
 from gdpo.export.merge import full_precision, save_merged
 from gdpo.export.pipeline import export_gguf
-from gdpo.export.verify import Comparison, compare_file, divergence, judge, tensor_types
+from gdpo.export.report import judge
+from gdpo.export.verify import FileCheck, compare_file, divergence, tensor_types
 from gdpo.policies.adapter import Adapter
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import Policy, attached
@@ -73,11 +75,11 @@ def logits_of(policy: Policy):
 @needs_llama
 def test_every_exported_type_holds_and_loses_more_with_fewer_bits():
     reports = {kind: file.report for kind, file in exported().files.items()}
-    assert all(report["holds"] is True for report in reports.values())
-    assert reports["F16"]["kl"] <= 1e-3
-    assert reports["F16"]["top1"] > 0.98
-    assert reports["F16"]["kl"] < reports["Q8_0"]["kl"] < reports["Q4_K_M"]["kl"]
-    assert reports["F16"]["positions"] > 100
+    assert all(report.holds is True for report in reports.values())
+    assert reports["F16"].kl <= 1e-3
+    assert reports["F16"].top1 > 0.98
+    assert reports["F16"].kl < reports["Q8_0"].kl < reports["Q4_K_M"].kl
+    assert reports["F16"].positions > 100
 
 
 @needs_llama
@@ -87,16 +89,19 @@ def test_files_have_their_types_and_reports_and_nothing_else_is_left():
     assert {path.name for path in exported().folder.iterdir()} == names
     for kind, main in (("F16", "F16"), ("Q8_0", "Q8_0"), ("Q4_K_M", "Q4_K")):
         file = files[kind]
-        assert json.loads(Path(f"{file.path}.json").read_text(encoding="utf-8")) == file.report
-        assert file.report["tensor_types"] == tensor_types(file.path)
-        assert file.report["tensor_types"][main] > 10
-        assert file.report["bytes"] == file.path.stat().st_size
+        assert (
+            json.loads(Path(f"{file.path}.json").read_text(encoding="utf-8"))
+            == file.report.to_json()
+        )
+        assert file.report.tensor_types == tensor_types(file.path)
+        assert file.report.tensor_types[main] > 10
+        assert file.report.bytes == file.path.stat().st_size
 
 
 @needs_llama
 def test_rewards_of_the_f16_file_are_those_of_the_policy():
     # Greedy answers of nearly equal distributions are equal, so the means are too.
-    rewards = exported().files["F16"].report["rewards"]
+    rewards = exported().files["F16"].report.rewards
     assert set(rewards) == {reward.name for reward in REWARDS}
     for means in rewards.values():
         assert means["gguf"] == pytest.approx(means["policy"], abs=1e-6)
@@ -108,7 +113,7 @@ def test_a_file_with_the_adapter_does_not_hold_against_the_base_alone(tmp_path):
     material, reference = logits_of(base)
     file = exported().files["F16"]
     found = compare_file(file.path, base, material, reference, tmp_path, Progress())
-    holds, why = judge("F16", "fp32", found, file.report["tensor_types"])
+    holds, why = judge("F16", "fp32", found, file.report.tensor_types)
     assert found.kl > 0.01
     assert holds is False
     assert "distributions differ" in why
@@ -172,9 +177,9 @@ def test_divergence_of_a_hand_worked_case():
 
 
 def test_a_kl_that_is_no_number_or_a_fallen_back_type_does_not_hold():
-    nan = Comparison(math.nan, 0.0, 10, (), ())
+    nan = FileCheck(math.nan, 0.0, 10, (), ())
     assert judge("F16", "fp32", nan, {"F16": 5})[0] is False
-    good = Comparison(1e-3, 0.9, 10, (), ())
+    good = FileCheck(1e-3, 0.9, 10, (), ())
     assert judge("Q4_K_M", "fp32", good, {"Q4_K": 5, "F32": 2})[0] is True
     holds, why = judge("Q4_K_M", "fp32", good, {"Q5_0": 5, "F32": 2})
     assert holds is False
@@ -182,7 +187,7 @@ def test_a_kl_that_is_no_number_or_a_fallen_back_type_does_not_hold():
 
 
 def test_a_file_whose_likeliest_tokens_differ_does_not_hold():
-    holds, why = judge("Q8_0", "fp32", Comparison(1e-3, 0.5, 10, (), ()), {"Q8_0": 5})
+    holds, why = judge("Q8_0", "fp32", FileCheck(1e-3, 0.5, 10, (), ()), {"Q8_0": 5})
     assert holds is False
     assert "50% of the positions only, under 75%" in why
 
@@ -197,7 +202,7 @@ def test_a_4_bit_base_is_merged_in_full_precision(tmp_path):
     quantised = load_policy(folder, precision="nf4", device="cpu")
     policy = Policy(quantised.base, exported().policy.adapter)
     (file,) = export_gguf(policy, tmp_path / "gguf", "nf4", types=["F16"])
-    assert file.report["holds"] is True
+    assert file.report.holds is True
     # The same adapter on the fp32 base is the reference: nothing of the 4 bits is left.
     material, reference = logits_of(exported().policy)
     found = compare_file(file.path, exported().policy, material, reference, tmp_path, Progress())
@@ -395,9 +400,9 @@ def test_without_llama_cpp_python_a_file_is_written_unverified_and_says_so(tmp_p
     monkeypatch.setattr("gdpo.export.pipeline.runtime_version", lambda: None)
     (file,) = export_gguf(policy, tmp_path / "gguf", "m", types=["Q8_0"], prompts=PROMPTS)
     assert file.path.is_file()
-    assert file.report["holds"] is None
-    assert file.report["kl"] is None
-    assert "pip install llama-cpp-python" in file.report["why"]
+    assert file.report.holds is None
+    assert file.report.kl is None
+    assert "pip install llama-cpp-python" in file.report.why
 
 
 # --- interrupts --------------------------------------------------------------------------------------

@@ -72,8 +72,8 @@ def test_plain_text_by_an_unknown_tokenizer_with_llama_3s_split_rule_is_answered
     policy = load_policy(folder, device="cpu")
     assert not policy.base.tokenizer.chat_template
     (file,) = export_gguf(policy, tmp_path / "gguf", "plain", types=["F16"], prompts=PROMPTS)
-    assert file.report["holds"] is True
-    assert "tokenises" not in file.report["why"]  # nor on the probes
+    assert file.report.holds is True
+    assert "tokenises" not in file.report.why  # nor on the probes
     with attached(policy) as model:
         expected = sample(
             model, policy.base.tokenizer, PROMPTS, max_new_tokens=8, temperature=0.0, seed=0

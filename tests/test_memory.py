@@ -14,9 +14,9 @@ from loaded_pack import submodule
 from test_rollouts import WRITTEN_OUT, random_model
 
 from benchmarks import memory as benchmark
-from gdpo.allocator import heap_share, lean_heap
+from gdpo.allocator import heap_share, returning_freed_memory
 from gdpo.errors import PolicyError, TrainingError
-from gdpo.memory import MemoryEstimate, estimate, find_remedy, read_config, weigh
+from gdpo.memory import MemoryEstimate, config_weight_bytes, estimate, find_remedy, read_config
 from gdpo.memory.retreat import Retreat
 from gdpo.memory.trace import tracing
 from gdpo.objective.objective import combine_rewards
@@ -220,7 +220,7 @@ def test_an_architecture_that_takes_no_adapter_is_refused_in_one_line(tiny_folde
 
 
 def test_auto_is_resolved_before_weighing(tiny_folder):
-    weights, precision, device = weigh(read_config(tiny_folder), "fp32", "cpu")
+    weights, precision, device = config_weight_bytes(read_config(tiny_folder), "fp32", "cpu")
     assert (precision, device) == ("fp32", "cpu")
     assert weights == told(tiny_folder).parts["weights"]
 
@@ -334,8 +334,8 @@ def test_the_lean_heap_gives_large_blocks_back_until_the_last_user_leaves(no_cho
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
 
-    with lean_heap("cpu"):
-        with lean_heap("cpu"):
+    with returning_freed_memory("cpu"):
+        with returning_freed_memory("cpu"):
             pass
         before = resident()
         pairs = [(torch.ones(500_000), torch.ones(100)) for _ in range(100)]

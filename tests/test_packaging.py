@@ -36,7 +36,7 @@ def test_the_installed_library_can_be_imported_and_has_its_data(installed, tmp_p
         "print(Path(gdpo.__file__).parent)\n"
         "assert (MODEL_DIR / 'model.safetensors').is_file() and TRAIN_PROMPTS.is_file()\n"
         "assert (Path(gdpo.__file__).parent / 'py.typed').is_file()\n"
-        "from gdpo.llamacpp.runtime import lean_cmake_args; assert 'lean.cmake' in lean_cmake_args()\n"
+        "from gdpo.llamacpp.runtime import minimal_build_args; assert 'lean.cmake' in minimal_build_args()\n"
         "assert len(gdpo.load_prompts(str(TRAIN_PROMPTS))) > 10\n"
         "import gdpo.training.trainer, gdpo.export.pipeline, gdpo.evaluation.comparison\n"
     )

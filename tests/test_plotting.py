@@ -11,7 +11,7 @@ import pytest
 
 from gdpo.errors import TrainingError
 from gdpo.plotting import figure as plotting
-from gdpo.plotting.data import COLOURS, MARKERS, Plan, PlottedRun, _readable, smooth
+from gdpo.plotting.data import COLOURS, MARKERS, FigureContent, PlottedRun, _readable, smooth
 from gdpo.plotting.figure import plot_convergence
 
 
@@ -218,8 +218,8 @@ def test_first_and_last_values_come_from_held_out_prompts_if_there_are_any():
 
 
 def test_sixteen_rewards_have_sixteen_looks():
-    plan = Plan.of({"run": history(tuple(map(str, range(16))))})
-    assert len({(plan.colour(n), plan.marker(n)) for n in range(16)}) == 16
+    content = FigureContent.of({"run": history(tuple(map(str, range(16))))})
+    assert len({(content.colour(n), content.marker(n)) for n in range(16)}) == 16
     assert len(set(COLOURS)) == len(COLOURS)
     assert len(set(MARKERS)) == len(MARKERS)
 

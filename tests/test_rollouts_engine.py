@@ -18,7 +18,7 @@ from gdpo.rollouts.cache_decoder import CacheDecoder
 from gdpo.rollouts.llama_step.blocks import BlockDecoder
 from gdpo.rollouts.llama_step.grouping import Grouping, regroup
 from gdpo.rollouts.llama_step.layout import OtherShapeError, read_layout
-from gdpo.rollouts.llama_step.own_cache import OwnCache
+from gdpo.rollouts.llama_step.own_cache import GrowingCache
 from gdpo.update.logprobs import score_tokens
 
 
@@ -299,7 +299,7 @@ def test_results_can_take_part_in_a_training(tiny_policy):
 def test_a_cache_of_one_bucket_and_of_several_are_the_same(tiny_policy, monkeypatch):
     base, found = tiny_policy.base, []
     for bucket in (1, 7, 128):
-        monkeypatch.setattr(OwnCache, "_BUCKET", bucket)
+        monkeypatch.setattr(GrowingCache, "_BUCKET", bucket)
         found.append(sample(base.model, base.tokenizer, PROMPTS, max_new_tokens=20, seed=0))
     assert torch.equal(found[0].completion_ids, found[2].completion_ids)
     assert torch.equal(found[1].completion_ids, found[2].completion_ids)

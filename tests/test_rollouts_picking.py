@@ -1,4 +1,4 @@
-"""The choice of a token: exact frequencies, limits by hand-worked numbers, and stop strings."""
+"""The choice of a token: exact frequencies and hand-worked numbers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from conftest import make_tokenizer
 from test_rollouts import PROMPTS
 
 from gdpo.rollouts import sample
-from gdpo.rollouts.choose_token import Limits, _limited, pick
-from gdpo.rollouts.rows import StopStrings
-
-# Probabilities 1/2, 1/4, 1/8, 1/16, 1/16, in another order.
-PROBS = torch.tensor([[1 / 8, 1 / 2, 1 / 16, 1 / 4, 1 / 16]])
-
-
-def kept(**limits):
-    return _limited(PROBS, Limits(**limits))[0].nonzero()[:, 0].tolist()
+from gdpo.rollouts.choose_token import pick
 
 
 def test_sampled_frequencies_are_the_probabilities():
@@ -40,54 +32,15 @@ def test_numbers_that_are_not_finite_stay_visible():
     assert not pick(logits, 1.0, torch.tensor([0.5])).logprobs.isfinite().any()
 
 
-def test_top_k_keeps_the_likeliest():
-    assert kept(top_k=1) == [1]
-    assert kept(top_k=3) == [0, 1, 3]
-    assert kept(top_k=9) == [0, 1, 2, 3, 4]
-
-
-def test_top_p_keeps_the_fewest_that_reach_the_share():
-    assert kept(top_p=0.4) == [1]  # 1/2 alone reaches it
-    assert kept(top_p=0.7) == [1, 3]  # 1/2 does not, 3/4 does
-    assert kept(top_p=0.8) == [0, 1, 3]
-    assert kept(top_p=0.0) == [1]  # one token always stays
-
-
-def test_top_p_looks_at_what_top_k_left():
-    # Of 1/2 and 1/4, the first is 2/3: enough for 0.6, which it would not be of the whole.
-    assert kept(top_k=2, top_p=0.6) == [1]
-    assert kept(top_k=5, top_p=0.6) == [1, 3]
-
-
-def test_min_p_is_measured_against_the_likeliest():
-    assert kept(min_p=0.25) == [0, 1, 3]  # at least 1/8
-    assert kept(min_p=0.3) == [1, 3]
-    assert kept(min_p=1.0) == [1]
-
-
-def test_limits_change_what_is_drawn_and_not_the_numbers():
-    logits = PROBS.log().repeat(4, 1)
-    picks = pick(logits, 1.0, torch.tensor([0.0, 0.6, 0.7, 0.999]), Limits(top_k=2))
-    # What is left is 1/2 and 1/4, in the order of the vocabulary: the first takes 2/3 of the numbers.
-    assert picks.tokens.tolist() == [1, 1, 3, 3]
-    wanted = torch.tensor([0.5, 0.5, 0.25, 0.25]).log()
+def test_tokens_and_numbers_of_a_distribution_worked_by_hand():
+    # Probabilities 1/8, 1/2, 1/16, 1/4 and 1/16 end at 0.125, 0.625, 0.6875, 0.9375 and 1.
+    logits = torch.tensor([[1 / 8, 1 / 2, 1 / 16, 1 / 4, 1 / 16]]).log().repeat(4, 1)
+    picks = pick(logits, 1.0, torch.tensor([0.0, 0.6, 0.7, 0.999]))
+    assert picks.tokens.tolist() == [0, 1, 3, 4]
+    wanted = torch.tensor([1 / 8, 1 / 2, 1 / 4, 1 / 16]).log()
     torch.testing.assert_close(picks.logprobs, wanted)
     # 1/2 * 1 + 1/4 * 2 + 1/8 * 3 + 2 * 1/16 * 4 = 1.875 bits
     torch.testing.assert_close(picks.entropy, torch.full((4,), 1.875 * math.log(2)))
-
-
-def test_limits_reach_the_sampling(tiny_policy):
-    base = tiny_policy.base
-    draw = lambda **options: (
-        sample(
-            base.model, base.tokenizer, PROMPTS, group_size=4, max_new_tokens=12, seed=0, **options
-        ).completion_ids
-    )
-    greedy = draw(temperature=0)
-    assert torch.equal(draw(top_k=1), greedy)
-    assert torch.equal(draw(top_p=0.0), greedy)
-    assert torch.equal(draw(min_p=1.0), greedy)
-    assert not torch.equal(draw(), greedy)
 
 
 def test_first_tokens_are_distributed_as_those_of_generate():
@@ -135,44 +88,6 @@ def test_first_tokens_are_distributed_as_those_of_generate():
     assert freedom >= 5
     # mean `freedom`, variance 2 * freedom: four standard deviations
     assert statistic < freedom + 4 * math.sqrt(2 * freedom)
-
-
-class Letters:
-    """One letter a token."""
-
-    def decode(self, ids, **_options):
-        return "".join(chr(97 + i) for i in ids)
-
-
-def test_stop_strings_are_found_across_tokens_and_cut():
-    strings = StopStrings(Letters(), ["cab", "zz"], 2)
-    live = torch.tensor([True, True])
-    met = [strings.met(torch.tensor(pair), live).tolist() for pair in ((2, 25), (0, 3), (1, 25))]
-    assert met == [[False, False], [False, False], [True, False]]  # "cab" and "zdz"
-    strings.keep([1])
-    assert strings.met(torch.tensor([25]), live[:1]).tolist() == [True]  # "zdzz"
-    assert strings.cut("xx cab zz") == "xx "
-    assert strings.cut("none") == "none"
-
-
-def test_a_stop_string_ends_the_completion_and_is_not_in_its_text(tiny_policy):
-    base = tiny_policy.base
-    draw = lambda **options: sample(
-        base.model, base.tokenizer, PROMPTS, group_size=8, max_new_tokens=24, seed=0, **options
-    )
-    free = draw()
-    letter = "e"
-    stopped = draw(stop=[letter])
-    assert sum(letter in c.text for c in free.completions) > 4
-    for row, (before, after) in enumerate(zip(free.completions, stopped.completions, strict=True)):
-        assert letter not in after.text
-        count = after.tokens
-        ids = stopped.completion_ids[row, :count]
-        assert torch.equal(ids, free.completion_ids[row, :count])
-        if letter in before.text:
-            assert not after.truncated
-            assert letter in base.tokenizer.decode(ids[-1:])
-            assert after.text == before.text[: before.text.find(letter)].strip()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

@@ -14,7 +14,8 @@ from test_rollouts_engine import adapted
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gdpo.rollouts import cache_decoder as passes, decoders, sample, sampling
+from gdpo.policies.adapter import innermost
+from gdpo.rollouts import decoders, sample, sampling
 from gdpo.rollouts.llama_step import recording
 from gdpo.rollouts.llama_step.own_cache import FixedCache
 
@@ -100,7 +101,7 @@ def test_replayed_steps_give_the_completions_of_plain_ones(name, tokenizer, requ
     torch.testing.assert_close(found.logprobs, plain.logprobs, rtol=0, atol=2e-4)
     assert len(tapes) >= 2
     assert sum(tape.played for tape in tapes) > 8
-    assert passes.innermost(model) not in recording._refused
+    assert innermost(model) not in recording._refused
 
 
 def test_nothing_is_read_back_while_a_step_is_recorded(tokenizer, tapes):
@@ -204,7 +205,7 @@ def test_a_cuda_graph_gives_the_completions_of_plain_steps(name, tokenizer, monk
     monkeypatch.setenv("GDPO_CUDA_GRAPHS", "1")
     model = adapted(random_model(name)).cuda()
     found = sample(model, tokenizer, PROMPTS, **OPTIONS)
-    assert passes.innermost(model) not in recording._refused
+    assert innermost(model) not in recording._refused
     monkeypatch.setattr(decoders, "recordable", lambda model: False)
     plain = sample(model, tokenizer, PROMPTS, **OPTIONS)
     assert found.completion_ids.tolist() == plain.completion_ids.tolist()

@@ -7,36 +7,22 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
 from ..policies.policy import Policy
 from .converter import ConverterError, find_converter
 from .formats import DIRECT_TYPES, EXPORT_TYPES, FORMATS, wide_type
+from .model_checks import check_model, check_rows
 
 # Above this many parameters the base is reloaded in bf16: fp32 would take over 12 GB of memory.
 _FP32_PARAMETERS = 3_000_000_000
 _DISK_MARGIN = 1.1
-# llama.cpp's graph of these families has one fixed choice, whatever `norm_topk_prob` says, and converts
-# the other one without a word.
-_ALWAYS_NORMALISED = {
-    "ernie4_5_moe",
-    "hunyuan_v1_moe",
-    "qwen3_moe",
-    "qwen3_next",
-    "qwen3_vl_moe",
-    "qwen3_vl_moe_text",
-    "qwen3_5_moe",
-    "qwen3_5_moe_text",
-}
-_NEVER_NORMALISED = {"olmoe", "qwen2_moe"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """An export that passed the checks.
 
     Attributes:
@@ -61,7 +47,7 @@ class Plan:
         return wanted if len(wanted) == len(self.targets) or source in wanted else (*wanted, source)
 
 
-def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -> Plan:
+def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -> ExportPlan:
     """Check that `policy` can be exported as asked.
 
     Args:
@@ -87,10 +73,8 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         converter = find_converter()
     except ConverterError as error:
         raise ExportError(str(error)) from error
-    _check_architecture(config, policy.base.model, converter)
-    _check_sentencepiece(source)
-    _check_experts(policy)
-    _check_rows(policy, types)
+    check_model(policy.base.model, config, source, converter)
+    check_rows(policy.base.model.config, types)
     if runtime_version() is None and any(kind not in DIRECT_TYPES for kind in types):
         kind = next(kind for kind in types if kind not in DIRECT_TYPES)
         raise ExportError(
@@ -99,7 +83,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         )
     parameters = policy.base.model.num_parameters()
     precision = "fp32" if parameters <= _FP32_PARAMETERS else "bf16"
-    plan = Plan(source, converter, precision, targets, parameters)
+    plan = ExportPlan(source, converter, precision, targets, parameters)
     _check_disk(plan, folder)
     return plan
 
@@ -148,93 +132,7 @@ def _check_adapter(policy: Policy) -> None:
         raise ExportError(f"Only LoRA adapters can be merged into a GGUF. Found {shorten(kind)}.")
 
 
-def _check_architecture(config: dict, model: Any, converter: Path) -> None:
-    """The converter takes its program by the first architecture that config.json names."""
-    # A table of names in newer converters, decorators in older ones; the name is quoted in both.
-    package = converter / "conversion" / "__init__.py"
-    listing = package if package.is_file() else converter / "convert_hf_to_gguf.py"
-    text = listing.read_text(encoding="utf-8")
-    loaded = type(model).__name__
-    named = next(iter(config.get("architectures") or ()), loaded)
-    unknown = next((name for name in (named, loaded) if f'"{name}"' not in text), None)
-    if unknown:
-        raise ExportError(
-            f"llama.cpp's converter in {str(converter)!r} does not know the architecture "
-            f"{unknown!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
-        )
-    if named != loaded and not _is_of_the_same_model(named, config):
-        raise ExportError(
-            f"The model's config.json names the architecture {shorten(named)} first, but {loaded!r} was loaded and "
-            "trained; get the model's original files."
-        )
-
-
-def _is_of_the_same_model(name: str, config: dict) -> bool:
-    """Whether transformers knows the class for this type of model, as the whole of which a part was loaded."""
-    import transformers
-
-    known = getattr(getattr(transformers, str(name), None), "config_class", None)
-    return known is not None and known.model_type == config.get("model_type")
-
-
-def _check_sentencepiece(source: Path) -> None:
-    if (source / "tokenizer.model").is_file() and find_spec("sentencepiece") is None:
-        raise ExportError(
-            "Converting this model's tokenizer.model needs sentencepiece, which is not installed: "
-            "run `pip install sentencepiece`."
-        )
-
-
-def _check_experts(policy: Policy) -> None:
-    config = policy.base.model.config
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    normalises = getattr(config, "norm_topk_prob", None)
-    wrong = (
-        _ALWAYS_NORMALISED if normalises is False else _NEVER_NORMALISED if normalises else set()
-    )
-    if config.model_type in wrong:
-        raise ExportError(
-            f"The model has norm_topk_prob={normalises}, which llama.cpp ignores for {config.model_type!r}: "
-            "its output would be wrong; use another model."
-        )
-
-
-def row_lengths(config: object) -> dict[str, int]:
-    """Row lengths of the weight matrices that a model's configuration implies, by their name in it."""
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-
-    def read(*names: str) -> int | None:
-        return next((getattr(config, n) for n in names if getattr(config, n, None)), None)
-
-    heads = read("num_attention_heads", "n_head")
-    rows = {
-        "hidden_size": read("hidden_size", "n_embd", "d_model"),
-        "intermediate_size": read("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
-        "moe_intermediate_size": read("moe_intermediate_size"),
-        "shared_expert_intermediate_size": read("shared_expert_intermediate_size"),
-        "kv_lora_rank": read("kv_lora_rank"),
-        "q_lora_rank": read("q_lora_rank"),
-    }
-    if heads and read("head_dim"):
-        rows["num_attention_heads * head_dim"] = heads * read("head_dim")
-    return {name: length for name, length in rows.items() if isinstance(length, int)}
-
-
-def _check_rows(policy: Policy, types: Sequence[str]) -> None:
-    rows = row_lengths(policy.base.model.config)
-    for kind in types:
-        multiple = FORMATS[kind].row
-        odd = [f"{name} is {length}" for name, length in rows.items() if length % multiple]
-        if odd:
-            fitting = [k for k in FORMATS if all(n % FORMATS[k].row == 0 for n in rows.values())]
-            raise ExportError(
-                f"The type {kind} needs row lengths that are multiples of {multiple}, but "
-                f"{' and '.join(odd)}, so llama.cpp would silently write other types; "
-                f"these fit: {', '.join(fitting)}."
-            )
-
-
-def _check_disk(plan: Plan, folder: Path) -> None:
+def _check_disk(plan: ExportPlan, folder: Path) -> None:
     bits = sum(FORMATS[kind].bits for kind in {*plan.targets, *plan.direct})
     bits += 32 if plan.precision == "fp32" else 16  # the merged model, for the converter
     needed = int(plan.parameters * bits / 8 * _DISK_MARGIN)

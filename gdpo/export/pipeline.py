@@ -5,61 +5,38 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import math
 import os
 import tempfile
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import ExportError
-from ..llamacpp.process import LLAMA_WORKER, run_worker
-from ..llamacpp.runtime import runtime_remedy, runtime_version
+from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.reward import Reward
-from .checks import Plan, plan_export
-from .converter import CONVERT_WORKER
-from .formats import FORMATS, limit, wide_type
+from .checks import plan_export
+from .conversion import Job, convert, quantize
+from .formats import limit, wide_type
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
-from .verify import (
-    Comparison,
-    compare_file,
-    compare_rewards,
-    judge,
-    tensor_types,
-)
+from .report import Report, make_report
+from .verify import FileCheck, compare_file, compare_rewards
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class GGUF:
-    """An exported file, its type and what verifying found; the report is also in `<path>.json`.
-
-    The report: "kl" (nats per token) and "top1" against the trained model, "holds" (None: not verified),
-    "why" in words, "tensor_types" as counted in the file, "bytes", "rewards" {name: {"policy", "gguf"}}.
-    """
+    """An exported file, its type and what verifying found; the report is also in `<path>.json`."""
 
     path: Path
     type: str
-    report: dict
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What all steps of one export share."""
-
-    policy: Policy
-    plan: Plan
-    name: str
-    work: Path
-    rewards: tuple[Reward, ...]
-    progress: Progress
+    report: Report
 
 
 def export_gguf(
@@ -101,14 +78,14 @@ def export_gguf(
             f"{str(folder)!r} cannot be written ({error.strerror}); choose another."
         ) from error
     with scratch as work:
-        job = _Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
+        job = Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
         material = gather(policy, prompts, progress.poll) if runtime_version() else None
         reference = _merge(job, material)
-        files = _convert(job)
+        files = convert(job)
         return _finish(job, files, material, reference)
 
 
-def _merge(job: _Job, material: Material | None) -> list[Tensor]:
+def _merge(job: Job, material: Material | None) -> list[Tensor]:
     """Write the merged model to `merged`; return the logits of the model before it was merged."""
     job.progress.phase("Merge the adapter", 0, 3)
     full = full_precision(job.policy, job.plan.source, job.plan.precision)
@@ -124,41 +101,8 @@ def _merge(job: _Job, material: Material | None) -> list[Tensor]:
     return reference
 
 
-def _convert(job: _Job) -> dict[str, Path]:
-    """Write the types that the converter writes by itself into the work folder."""
-    files = {kind: job.work / f"{job.name}-{kind}.gguf" for kind in job.plan.direct}
-    expected = sum(_expected_bytes(job, kind) for kind in files)
-    request = {
-        "task": "Converting to GGUF",
-        "converter": str(job.plan.converter),
-        "model": str(job.work / "merged"),
-        "name": job.name,
-        "outputs": [[kind, str(path)] for kind, path in files.items()],
-    }
-    run_worker(
-        CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
-    )
-    for file in (job.work / "merged").glob("*.safetensors"):  # as large as the rest together
-        file.unlink()
-    return files
-
-
-def _quantize(job: _Job, source: Path, kind: str) -> Path:
-    target = job.work / f"{job.name}-{kind}.gguf"
-    request = {
-        "task": f"Quantising to {kind}",
-        "command": "quantize",
-        "source": str(source),
-        "target": str(target),
-        "ftype": FORMATS[kind].ftype,
-    }
-    poll = _watch(job, f"Quantise to {kind}", [target], _expected_bytes(job, kind))
-    run_worker(LLAMA_WORKER, request, poll=poll)
-    return target
-
-
 def _finish(
-    job: _Job, files: dict[str, Path], material: Material | None, reference: list[Tensor]
+    job: Job, files: dict[str, Path], material: Material | None, reference: list[Tensor]
 ) -> tuple[GGUF, ...]:
     """Quantise, verify and move into place, one type after the other."""
     plan, wide, verified = job.plan, wide_type(tuple(files)), {}
@@ -166,73 +110,43 @@ def _finish(
         verified[wide] = _compare(job, files[wide], material, reference)
     results = []
     for kind in plan.targets:
-        path = files.get(kind) or _quantize(job, files[wide], kind)
-        comparison = None
+        path = files.get(kind) or quantize(job, files[wide], kind)
+        check = None
         if material:
-            comparison = verified.get(kind) or _compare(job, path, material, reference)
-        report = _report(job, path, kind, comparison)
+            check = verified.get(kind) or _compare(job, path, material, reference)
+        report = make_report(path, kind, plan.precision, check)
         if kind not in files and wide in verified:
-            _blame_conversion(report, wide, limit(wide, plan.precision), verified[wide])
+            allowed = limit(wide, plan.precision)
+            report = _blame_conversion(report, wide, allowed, verified[wide])
         if material and job.rewards:
-            report["rewards"] = compare_rewards(path, material, job.rewards, job.progress)
+            measured = compare_rewards(path, material, job.rewards, job.progress)
+            report = replace(report, rewards=measured)
         results.append((kind, path, report))
     return tuple(_publish(job, kind, path, report) for kind, path, report in results)
 
 
-def _compare(job: _Job, path: Path, material: Material, reference: list[Tensor]) -> Comparison:
+def _compare(job: Job, path: Path, material: Material, reference: list[Tensor]) -> FileCheck:
     return compare_file(path, job.policy, material, reference, job.work, job.progress)
 
 
-def _report(job: _Job, path: Path, kind: str, comparison: Comparison | None) -> dict:
-    types = tensor_types(path)
-    report = {
-        "type": kind,
-        "kl": None,
-        "top1": None,
-        "positions": 0,
-        "holds": None,
-        "why": f"not verified, because llama-cpp-python is not installed: {runtime_remedy()}",
-        "tensor_types": types,
-        "bytes": path.stat().st_size,
-        "rewards": {},
-    }
-    if comparison:
-        report["holds"], report["why"] = judge(kind, job.plan.precision, comparison, types)
-        report["kl"] = comparison.kl if math.isfinite(comparison.kl) else None
-        report["top1"], report["positions"] = comparison.top1, comparison.positions
-    return report
-
-
-def _blame_conversion(report: dict, wide: str, allowed: float, comparison: Comparison) -> None:
+def _blame_conversion(report: Report, wide: str, allowed: float, check: FileCheck) -> Report:
     """A quantised file's limit is too wide to notice a wrong conversion; its source's is not."""
-    if not comparison.kl <= allowed:
-        found = f"its source {wide} has a KL of {comparison.kl:.2g}, over {allowed:g}"
-        report["holds"], report["why"] = False, f"{found}; {report['why']}"
+    if check.kl <= allowed:
+        return report
+    found = f"its source {wide} has a KL of {check.kl:.2g}, over {allowed:g}"
+    return replace(report, holds=False, why=f"{found}; {report.why}")
 
 
-def _publish(job: _Job, kind: str, path: Path, report: dict) -> GGUF:
+def _publish(job: Job, kind: str, path: Path, report: Report) -> GGUF:
     """Move the file and its report to their final names."""
     target = job.plan.targets[kind]
-    if report["holds"] is False:
-        logger.warning("%s does not hold what was trained: %s", target.name, report["why"])
+    if report.holds is False:
+        logger.warning("%s does not hold what was trained: %s", target.name, report.why)
     beside = target.with_name(f"{target.name}.json")
     written = job.work / beside.name
-    written.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    written.write_text(
+        json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     os.replace(written, beside)
     os.replace(path, target)
     return GGUF(target, kind, report)
-
-
-def _expected_bytes(job: _Job, kind: str) -> int:
-    return int(job.plan.parameters * FORMATS[kind].bits / 8)
-
-
-def _watch(job: _Job, phase: str, paths: Collection[Path], expected: int) -> Callable[[], None]:
-    """A poll that shows how far the files under `paths` have grown."""
-
-    def poll() -> None:
-        job.progress.poll()
-        written = sum(path.stat().st_size for path in paths if path.exists())
-        job.progress.phase(phase, min(written, expected), expected)
-
-    return poll

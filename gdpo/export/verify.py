@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ExportError, shorten
+from ..llamacpp.generate import generate
 from ..llamacpp.process import LLAMA_WORKER, run_worker
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..rewards.reward import Reward
 from ..rewards.scoring import score_rewards
-from .formats import FORMATS, limit
 from .material import PROBES, Material
 
 # Positions compared at once: in float64 and with a large vocabulary each takes some MB.
@@ -30,7 +31,7 @@ _CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileCheck:
     """Mean KL(trained model || file) in nats per token, top-1 agreement, and what else differs."""
 
     kl: float
@@ -47,7 +48,7 @@ def compare_file(
     reference: Sequence[Tensor],
     work: Path,
     progress: Progress,
-) -> Comparison:
+) -> FileCheck:
     """Load `path` with llama.cpp and compare it with the trained model.
 
     Args:
@@ -62,28 +63,13 @@ def compare_file(
         ExportError: The file cannot be loaded, or tokenises a prompt differently.
     """
     output = work / "logits.npy"
-    total = sum(map(len, material.sequences))
-    conversations = [
-        [{"role": role, "content": text} for role, text in prompt.messages]
-        for prompt in material.prompts
-    ]
-    request = {
-        "task": f"Loading {path.name} to verify it",
-        "command": "logits",
-        "gguf": str(path),
-        "texts": [*material.rendered, *material.answered, *PROBES],
-        "add_bos": material.plain,
-        "conversations": conversations,
-        "sequences": material.sequences,
-        "output": str(output),
-    }
-    name = f"Verify {path.stem}"
-    progress.phase(name, 0, len(material.sequences))
+    name, count = f"Verify {path.stem}", len(material.sequences)
+    progress.phase(name, 0, count)
     first = run_worker(
         LLAMA_WORKER,
-        request,
+        _request(path, material, output),
         poll=progress.poll,
-        on_lines=lambda lines: progress.phase(name, lines - 1, len(material.sequences)),
+        on_lines=lambda lines: progress.phase(name, lines - 1, count),
     )[0]
     notes = _compare_tokens(policy, material, first["tokens"])
     problems = _compare_templates(material, first["rendered"])
@@ -98,7 +84,24 @@ def compare_file(
     finally:
         del logits
         output.unlink()
-    return Comparison(kl, top1, total, problems, notes)
+    return FileCheck(kl, top1, sum(map(len, material.sequences)), problems, notes)
+
+
+def _request(path: Path, material: Material, output: Path) -> dict[str, Any]:
+    """What the worker is asked: token ids, rendered conversations, and logits in the file `output`."""
+    return {
+        "task": f"Loading {path.name} to verify it",
+        "command": "logits",
+        "gguf": str(path),
+        "texts": [*material.rendered, *material.answered, *PROBES],
+        "add_bos": material.plain,
+        "conversations": [
+            [{"role": role, "content": text} for role, text in prompt.messages]
+            for prompt in material.prompts
+        ],
+        "sequences": material.sequences,
+        "output": str(output),
+    }
 
 
 def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, float]:
@@ -119,26 +122,6 @@ def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, 
     return kl / row, same / row
 
 
-def judge(
-    kind: str, precision: str, comparison: Comparison, types: Mapping[str, int]
-) -> tuple[bool, str]:
-    """Whether a file of the type `kind` holds, and why or why not in plain words."""
-    allowed, tensor = limit(kind, precision), FORMATS[kind].tensor
-    problems = list(comparison.problems)
-    if not comparison.kl <= allowed:  # written so that NaN is a problem
-        found = f"the next-token distributions differ by a KL of {comparison.kl:.2g}"
-        problems.insert(0, f"{found}, over {allowed:g} for {kind}")
-    if not comparison.top1 >= FORMATS[kind].min_top1:
-        found = f"the likeliest token is the same at {comparison.top1:.0%} of the positions only"
-        problems.append(f"{found}, under {FORMATS[kind].min_top1:.0%} for {kind}")
-    if tensor not in types:
-        problems.append(f"llama.cpp wrote no {tensor} tensor but {', '.join(types)}")
-    verdict = (
-        f"KL {comparison.kl:.2g} and top-1 {comparison.top1:.2f} are within the limits of {kind}"
-    )
-    return not problems, "; ".join([*(problems or [verdict]), *comparison.notes])
-
-
 def tensor_types(path: Path) -> dict[str, int]:
     """How many tensors of each type the file really has, most frequent first."""
     from gguf import GGUFReader
@@ -151,8 +134,6 @@ def compare_rewards(
     path: Path, material: Material, rewards: Sequence[Reward], progress: Progress
 ) -> dict[str, dict[str, float | None]]:
     """Mean of each reward over the policy's and the file's greedy answers to the same prompts."""
-    from ..llamacpp.generate import generate  # here, because it imports this package
-
     answers = generate(
         path,
         material.prompts,

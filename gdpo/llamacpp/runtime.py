@@ -27,7 +27,7 @@ def runtime_remedy() -> str:
     )
 
 
-def lean_cmake_args() -> str:
+def minimal_build_args() -> str:
     """The value of CMAKE_ARGS that builds of llama-cpp-python only what is used here."""
     include = (Path(__file__).resolve().parent / "lean.cmake").as_posix()
     return shlex.join(["-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={include}"])

@@ -1,17 +1,24 @@
 """What a training needs in memory, told beforehand, and what happens when it runs out."""
 
-from .estimation import MemoryEstimate, estimate, free_memory, read_config, show, weigh
+from .estimation import (
+    MemoryEstimate,
+    config_weight_bytes,
+    estimate,
+    free_memory,
+    read_config,
+    show,
+)
 from .remedies import explain_shortage, find_remedy
 from .retreat import Retreat
 
 __all__ = [
     "MemoryEstimate",
     "Retreat",
+    "config_weight_bytes",
     "estimate",
     "explain_shortage",
     "find_remedy",
     "free_memory",
     "read_config",
     "show",
-    "weigh",
 ]

@@ -18,11 +18,10 @@ from ..allocator import heap_share
 from ..errors import PolicyError
 from ..policies.adapter import fresh_config, wrap
 from ..policies.folder_checks import check_model_folder
-from ..policies.loading import resolve_device, resolve_precision
+from ..policies.precision import resolve_device, resolve_precision, weights_dtype
 from ..settings import TrainSettings
 from .traced_passes import trace_prefill, trace_update
 from .weights import (
-    activation_dtype,
     build,
     file_bytes,
     optimizer_bytes,
@@ -113,7 +112,7 @@ def read_config(folder: Path) -> Any:
         ) from error
 
 
-def weigh(config: Any, precision: str, device: str) -> tuple[int, str, str]:
+def config_weight_bytes(config: Any, precision: str, device: str) -> tuple[int, str, str]:
     """Bytes of the weights, with the precision and the device that "auto" stands for.
 
     Raises:
@@ -123,7 +122,7 @@ def weigh(config: Any, precision: str, device: str) -> tuple[int, str, str]:
     precision = resolve_precision(precision, device)
     with _as_policy_error(config):
         return (
-            weight_bytes(build(config, activation_dtype(precision, device)), precision),
+            weight_bytes(build(config, weights_dtype(precision, device)), precision),
             precision,
             device,
         )
@@ -167,7 +166,7 @@ def estimate(
     Raises:
         PolicyError: The architecture cannot be run without its weights, or takes no adapter.
     """
-    dtype = activation_dtype(precision, device)
+    dtype = weights_dtype(precision, device)
     with _as_policy_error(config):
         base = build(config, dtype)
         weights, loading = weight_bytes(base, precision), file_bytes(config, base, dtype)

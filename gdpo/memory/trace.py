@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..policies.compat import autocast_on_meta
+
 
 class AllocationTrace(TorchDispatchMode):
     """Counts the bytes of the meta tensors that are made while it is on.
@@ -91,11 +93,11 @@ class AllocationTrace(TorchDispatchMode):
 
 @contextmanager
 def tracing(model: Any, vocabulary: int) -> Iterator[AllocationTrace]:
-    """Count what passes through the meta `model` allocate inside the block."""
+    """Count what the meta `model` allocates in forward and backward inside the block."""
     trace = AllocationTrace(vocabulary)
     trace.ignore(model.parameters())
     trace.ignore(model.buffers())
-    with _fused_attention(), trace:
+    with autocast_on_meta(), _fused_attention(), trace:
         yield trace
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..policies.compat import CachedLayer, cached_layers
 from ..rollouts import Rollouts
 from ..rollouts.llama_step.layout import OtherShapeError, read_layout
 from ..settings import TrainSettings
@@ -69,7 +70,7 @@ def trace_prefill(
     mask = _longest(prompts, prompt_tokens, 1).prompt_mask
     with tracing(model, vocabulary) as trace:
         output = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
-        layers = output.past_key_values.layers
+        layers = cached_layers(output.past_key_values)
         held = sum(size_of(layer.keys) + size_of(layer.values) for layer in layers)
         prefill = sum(trace.peak.values()) - held
     rows = prompts * settings.group_size
@@ -91,11 +92,11 @@ def _shares_prompts(model: Any) -> bool:
     return True
 
 
-def _size(layer: Any, rows: int, tokens: int) -> int:
+def _size(layer: CachedLayer, rows: int, tokens: int) -> int:
     token = size_of(layer.keys[:1, :, :1]) + size_of(layer.values[:1, :, :1])
     return rows * tokens * token
 
 
-def _seen(layer: Any, length: int) -> int:
-    """What is kept of so many tokens."""
-    return min(length, getattr(layer, "sliding_window", None) or length)
+def _seen(layer: CachedLayer, length: int) -> int:
+    """How many of `length` tokens the cache keeps."""
+    return min(length, layer.window or length)

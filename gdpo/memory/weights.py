@@ -9,41 +9,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..policies.compat import dtype_argument, saved_dtype
+from ..policies.precision import is_quantised
 from ..rollouts.merged_layers import COPY_LIMIT_BYTES
 from .trace import MetaLinear
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # nf4: two weights in a byte and an fp32 scale for each 64; int8: one in a byte, and a scale for each output.
 _NF4_BYTES, _INT8_BYTES, _SCALE_BYTES = 0.5 + 4 / 64, 1, 4
 # bitsandbytes keeps the state of smaller tensors in fp32; of larger ones a byte, and a scale for each 256.
 _SMALL_STATE, _STATE_BYTES = 4096, 1 + 4 / 256
 
 
-def activation_dtype(precision: str, device: str) -> torch.dtype:
-    """Of the activations, and of weights that are not quantised; as in loading."""
-    return _DTYPES.get(precision, torch.float32 if device == "cpu" else torch.bfloat16)
-
-
 def build(config: Any, dtype: torch.dtype) -> Any:
     """The model of this configuration on the meta device, frozen."""
     import transformers
-    from packaging.version import Version
 
     config = copy.deepcopy(config)
     if hasattr(
         config, "quantization_config"
     ):  # of a loaded model; here the stand-ins take its place
         del config.quantization_config
-    name = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config, **{name: dtype})
+        model = transformers.AutoModelForCausalLM.from_config(config, **dtype_argument(dtype))
     return model.eval().requires_grad_(False)
 
 
 def _quantised(model: Any, precision: str) -> Iterator[tuple[str, torch.nn.Linear]]:
     """The layers that bitsandbytes replaces: all linear ones but the output head."""
     head = model.get_output_embeddings()
-    if precision in {"int8", "nf4"}:
+    if is_quantised(precision):
         for name, module in model.named_modules():
             if isinstance(module, torch.nn.Linear) and module is not head:
                 yield name, module
@@ -79,12 +73,11 @@ def sampling_copies(model: Any, precision: str, device: str) -> tuple[int, int]:
 
 
 def file_bytes(config: Any, model: Any, dtype: torch.dtype) -> int:
-    """Of the model's files, which stay mapped while weights of another type are made from them."""
-    kept = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.float32
-    kept = getattr(torch, kept) if isinstance(kept, str) else kept
-    if kept == dtype:
+    """Bytes of the model's files, which stay mapped while weights of another type are made from them."""
+    saved = saved_dtype(config)
+    if saved == dtype:
         return 0  # the files themselves are the weights
-    return sum(p.numel() for p in model.parameters()) * kept.itemsize
+    return sum(p.numel() for p in model.parameters()) * saved.itemsize
 
 
 def stand_ins(model: Any, precision: str) -> Any:

@@ -73,7 +73,7 @@ class PlottedRun:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FigureContent:
     """A figure's content: colours and markers tell rewards apart, line styles tell runs apart."""
 
     runs: tuple[PlottedRun, ...]
@@ -82,8 +82,8 @@ class Plan:
     fonts: list[str]
 
     @classmethod
-    def of(cls, runs: Mapping[str, Records]) -> Plan:
-        """The plan for runs by name; rewards in the order in which they first occur."""
+    def of(cls, runs: Mapping[str, Records]) -> FigureContent:
+        """The content for runs by name; rewards in the order in which they first occur."""
         fonts = _fonts()
         rewards: dict[str, None] = {}
         for records in runs.values():

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import TrainingError, shorten
 from . import panels
-from .data import LINES, Plan, Records
+from .data import LINES, FigureContent, Records
 
 SIZE_INCHES = (15.0, 10.5)
 DOTS_PER_INCH = 100
@@ -42,7 +42,7 @@ def plot_convergence(runs: Mapping[str, Records], path: str | Path | None = None
         raise TrainingError(f"A figure shows 1 to {len(LINES)} runs. Found {len(runs)}.")
     figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    _draw(figure, Plan.of(runs))
+    _draw(figure, FigureContent.of(runs))
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     if path is not None:
@@ -50,24 +50,24 @@ def plot_convergence(runs: Mapping[str, Records], path: str | Path | None = None
     return pixels
 
 
-def _draw(figure: Any, plan: Plan) -> None:
+def _draw(figure: Any, content: FigureContent) -> None:
     edges = {"left": 0.052, "right": 0.985, "top": 0.905, "bottom": 0.058}
     rows = figure.add_gridspec(3, 1, height_ratios=[1.25, 1.1, 0.85], hspace=0.33, **edges)
     upper, middle = (
         rows[row].subgridspec(1, 2, width_ratios=[2, 1], wspace=0.05) for row in (0, 1)
     )
     lower = rows[2].subgridspec(1, 5, wspace=0.32)
-    panels.draw_title(figure, plan)
-    panels.draw_rewards(figure.add_subplot(upper[0]), plan)
-    panels.draw_key(figure.add_subplot(upper[1]), plan)
-    panels.draw_weights(figure.add_subplot(middle[0]), plan)
-    panels.draw_conflicts(figure, middle[1], plan)
+    panels.draw_title(figure, content)
+    panels.draw_rewards(figure.add_subplot(upper[0]), content)
+    panels.draw_key(figure.add_subplot(upper[1]), content)
+    panels.draw_weights(figure.add_subplot(middle[0]), content)
+    panels.draw_conflicts(figure, middle[1], content)
     small = [figure.add_subplot(lower[column]) for column in range(5)]
-    panels.draw_length(small[0], plan)
-    panels.draw_truncated(small[1], plan)
-    panels.draw_dispersion(small[2], plan)
-    panels.draw_kl(small[3], plan)
-    panels.draw_entropy(small[4], plan)
+    panels.draw_length(small[0], content)
+    panels.draw_truncated(small[1], content)
+    panels.draw_dispersion(small[2], content)
+    panels.draw_kl(small[3], content)
+    panels.draw_entropy(small[4], content)
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> None:

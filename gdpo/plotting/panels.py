@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .data import COLOURS, Plan, PlottedRun, smooth
+from .data import COLOURS, FigureContent, PlottedRun, smooth
 
 INK, GREY, PALE = "#222222", "#666666", "#ededed"
 ALARM = COLOURS[1]
@@ -19,14 +19,14 @@ _CLEAR_LINES = 6
 _CLEAR_CELLS = 9
 
 
-def draw_title(figure: Any, plan: Plan) -> None:
+def draw_title(figure: Any, content: FigureContent) -> None:
     """The names of the runs, and how much there is."""
-    names = "  vs  ".join(run.label for run in plan.runs)
-    names = names if len(names) <= 100 else f"{len(plan.runs)} runs"
-    style = {"va": "center", "color": INK, "fontfamily": plan.fonts}
+    names = "  vs  ".join(run.label for run in content.runs)
+    names = names if len(names) <= 100 else f"{len(content.runs)} runs"
+    style = {"va": "center", "color": INK, "fontfamily": content.fonts}
     figure.text(0.052, 0.962, names, size=17, weight="bold", **style)
-    facts = f"{_count(int(plan.last_step), 'step')} · {_count(len(plan.rewards), 'reward')}"
-    converged = [run.records[-1].get("converged") is True for run in plan.runs if run.records]
+    facts = f"{_count(int(content.last_step), 'step')} · {_count(len(content.rewards), 'reward')}"
+    converged = [run.records[-1].get("converged") is True for run in content.runs if run.records]
     facts += " · converged" if converged and all(converged) else ""
     figure.text(0.985, 0.962, facts, size=12, ha="right", **style)
 
@@ -35,22 +35,24 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def draw_rewards(axes: Any, plan: Plan) -> None:
+def draw_rewards(axes: Any, content: FigureContent) -> None:
     """Each reward over the steps: training as a line, held-out evaluations as markers."""
-    clear = len(plan.runs) * len(plan.rewards) <= _CLEAR_LINES
+    clear = len(content.runs) * len(content.rewards) <= _CLEAR_LINES
     note = "line: training, smoothed" + (", with 95 % band" if clear else "")
-    note += "     marker: held-out prompts ± standard error" if plan.evaluated else ""
-    _prepare(axes, "Rewards", plan, note=note)
-    for run in plan.runs:
-        for index, name in enumerate(plan.rewards):
-            colour, raw = plan.colour(index), run.series("rewards", name, "mean")
+    note += "     marker: held-out prompts ± standard error" if content.evaluated else ""
+    _prepare(axes, "Rewards", content, note=note)
+    for run in content.runs:
+        for index, name in enumerate(content.rewards):
+            colour, raw = content.colour(index), run.series("rewards", name, "mean")
             mean, half = smooth(raw)
             if clear:
                 _band(axes, run.steps, mean, half, colour)
-            if clear and plan.single:
+            if clear and content.single:
                 axes.plot(run.steps, raw, color=colour, linewidth=0.6, alpha=0.4)
             _line(axes, run.steps, mean, color=colour, linestyle=run.line)
-            _held_out(axes, run, name, plan.marker(index), colour, hollow=run is not plan.runs[0])
+            _held_out(
+                axes, run, name, content.marker(index), colour, hollow=run is not content.runs[0]
+            )
     low, high = _extent(axes)
     # Most rewards live between 0 and 1; then every figure should have the same scale.
     unit = low >= -0.05 and high <= 1.05
@@ -80,75 +82,77 @@ def _held_out(
     )
 
 
-def draw_key(axes: Any, plan: Plan) -> None:
+def draw_key(axes: Any, content: FigureContent) -> None:
     """A table instead of a legend: each reward with its first and last value in each run."""
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    lines = len(plan.rewards) + (1 if plan.single else len(plan.runs) + 3)
+    lines = len(content.rewards) + (1 if content.single else len(content.runs) + 3)
     pitch = min(0.085, 1.0 / lines)
     size = 10.5 if pitch > 0.065 else 8.5
-    text = {"va": "center", "color": INK, "size": size, "fontfamily": plan.fonts}
-    width = 0.58 / len(plan.runs)
-    middles = [0.42 + width * (number + 0.5) for number in range(len(plan.runs))]
-    source = "held-out prompts" if plan.evaluated else "training"
+    text = {"va": "center", "color": INK, "size": size, "fontfamily": content.fonts}
+    width = 0.58 / len(content.runs)
+    middles = [0.42 + width * (number + 0.5) for number in range(len(content.runs))]
+    source = "held-out prompts" if content.evaluated else "training"
     rows = iter(1.0 - pitch * (row + 0.5) for row in range(lines))
     y = next(rows)
     axes.text(0.71, y, f"{source}, first → last", ha="center", **{**text, "color": GREY})
-    if not plan.single:
+    if not content.single:
         y = next(rows)
-        for run, middle in zip(plan.runs, middles, strict=True):
+        for run, middle in zip(content.runs, middles, strict=True):
             axes.plot([middle - 0.04, middle + 0.04], [y, y], color=INK, linestyle=run.line)
-    fitting = (10.5, 10.5, 8.5, 7.5)[len(plan.runs) - 1]
+    fitting = (10.5, 10.5, 8.5, 7.5)[len(content.runs) - 1]
     cells = {**text, "size": min(size, fitting), "ha": "center"}
-    for index, (name, label) in enumerate(zip(plan.rewards, plan.labels, strict=True)):
+    for index, (name, label) in enumerate(zip(content.rewards, content.labels, strict=True)):
         y = next(rows)
-        axes.plot([0.01, 0.06], [y, y], color=plan.colour(index), linewidth=2)
-        _symbol(axes, 0.035, y, plan, index)
+        axes.plot([0.01, 0.06], [y, y], color=content.colour(index), linewidth=2)
+        _symbol(axes, 0.035, y, content, index)
         axes.text(0.08, y, label, **text)
-        for run, middle in zip(plan.runs, middles, strict=True):
+        for run, middle in zip(content.runs, middles, strict=True):
             change = " → ".join(f"{value:.2f}" for value in run.change(name))
             axes.text(middle, y, change or "–", **cells)
-    if not plan.single:
+    if not content.single:
         next(rows)
-        for run, y in zip(plan.runs, rows, strict=False):
+        for run, y in zip(content.runs, rows, strict=False):
             axes.plot([0.01, 0.08], [y, y], color=INK, linestyle=run.line)
             axes.text(0.1, y, run.label, **text)
 
 
-def _symbol(axes: Any, x: float, y: float, plan: Plan, index: int, **style: Any) -> None:
+def _symbol(
+    axes: Any, x: float, y: float, content: FigureContent, index: int, **style: Any
+) -> None:
     """The colour and marker by which a reward is known in the whole figure."""
-    look = {"color": plan.colour(index), "markersize": 6.5, "markeredgecolor": "white", **style}
-    axes.plot([x], [y], plan.marker(index), **look)
+    look = {"color": content.colour(index), "markersize": 6.5, "markeredgecolor": "white", **style}
+    axes.plot([x], [y], content.marker(index), **look)
 
 
-def draw_weights(axes: Any, plan: Plan) -> None:
+def draw_weights(axes: Any, content: FigureContent) -> None:
     """What the method decided, over what was wished for at that step."""
-    _prepare(axes, "Weights", plan, note="dashed: working preference" if plan.single else "")
-    for run in plan.runs:
-        for index, name in enumerate(plan.rewards):
-            colour = plan.colour(index)
-            if plan.single:
+    _prepare(axes, "Weights", content, note="dashed: working preference" if content.single else "")
+    for run in content.runs:
+        for index, name in enumerate(content.rewards):
+            colour = content.colour(index)
+            if content.single:
                 wish = run.series("preferences", name)
                 _line(axes, run.steps, wish, color=colour, linestyle="--", linewidth=1.1)
             _line(axes, run.steps, run.series("weights", name), color=colour, linestyle=run.line)
     _finish(axes, bottom=0.0)
 
 
-def draw_conflicts(figure: Any, place: Any, plan: Plan) -> None:
+def draw_conflicts(figure: Any, place: Any, content: FigureContent) -> None:
     """One map per run of which rewards pull the policy apart (red) or together (blue)."""
     _names, maps, bar = place.subgridspec(1, 3, width_ratios=[0.3, 0.6, 0.1], wspace=0.02)
-    columns = min(2, len(plan.runs))
-    shape = (-(-len(plan.runs) // columns), columns)
+    columns = min(2, len(content.runs))
+    shape = (-(-len(content.runs) // columns), columns)
     # Several maps need room above them for the line style of their run.
-    maps = maps if plan.single else maps.subgridspec(2, 1, height_ratios=[0.06, 1], hspace=0)[1]
+    maps = maps if content.single else maps.subgridspec(2, 1, height_ratios=[0.06, 1], hspace=0)[1]
     grid = maps.subgridspec(*shape, wspace=0.06, hspace=0.4)
     frame = figure.add_subplot(place)
     frame.set_axis_off()
     frame.set_title("Conflicts", loc="left", size=11, weight="bold", color=INK)
     frame.set_title("cosine of gradients, last quarter", loc="right", size=9, color=GREY)
     shown = [
-        _draw_map(figure.add_subplot(grid[number]), plan, run, labelled=number % columns == 0)
-        for number, run in enumerate(plan.runs)
+        _draw_map(figure.add_subplot(grid[number]), content, run, labelled=number % columns == 0)
+        for number, run in enumerate(content.runs)
     ]
     scale = figure.add_subplot(bar)
     scale.set_axis_off()
@@ -162,16 +166,16 @@ def draw_conflicts(figure: Any, place: Any, plan: Plan) -> None:
             spine.set_visible(False)
 
 
-def _draw_map(axes: Any, plan: Plan, run: PlottedRun, *, labelled: bool) -> Any:
+def _draw_map(axes: Any, content: FigureContent, run: PlottedRun, *, labelled: bool) -> Any:
     """The mean cosines of the reward gradients; None where the run has recorded none."""
-    count = len(plan.rewards)
+    count = len(content.rewards)
     matrix = run.cosines(count) if count > 1 else None
     axes.set_facecolor(PALE)
     axes.set(xticks=[], yticks=[])
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if not plan.single:
+    if not content.single:
         look = {"color": INK, "linestyle": run.line, "clip_on": False}
         axes.plot([0.3, 0.7], [1.09, 1.09], transform=axes.transAxes, **look)
     if matrix is None:
@@ -179,8 +183,8 @@ def _draw_map(axes: Any, plan: Plan, run: PlottedRun, *, labelled: bool) -> Any:
         return None
     np.fill_diagonal(matrix, np.nan)  # A reward agrees with itself; that is no news.
     image = axes.imshow(matrix, cmap="RdBu", vmin=-1.0, vmax=1.0)
-    size = 8 if count * len(plan.runs) > 5 else 10
-    if count * len(plan.runs) <= _CLEAR_CELLS:
+    size = 8 if count * len(content.runs) > 5 else 10
+    if count * len(content.runs) <= _CLEAR_CELLS:
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.6 else INK
@@ -188,62 +192,68 @@ def _draw_map(axes: Any, plan: Plan, run: PlottedRun, *, labelled: bool) -> Any:
                 axes.text(column, row, f"{value:+.2f}".replace("-", "−"), **style)
     # The names would not fit under the columns; the symbols of the table above do.
     for index in range(count):
-        _symbol(axes, index, count - 0.5 + 0.05 * count, plan, index, clip_on=False)
+        _symbol(axes, index, count - 0.5 + 0.05 * count, content, index, clip_on=False)
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     if labelled:
         size = 9.5 if count <= 8 else 7.5
-        axes.set_yticks(range(count), plan.labels, size=size, color=INK, fontfamily=plan.fonts)
+        axes.set_yticks(
+            range(count), content.labels, size=size, color=INK, fontfamily=content.fonts
+        )
     return image
 
 
-def draw_length(axes: Any, plan: Plan) -> None:
+def draw_length(axes: Any, content: FigureContent) -> None:
     """How long the completions are."""
-    _prepare(axes, "Length", plan, unit="tokens", note="mean ± std" if plan.single else "mean")
-    for run in plan.runs:
+    _prepare(
+        axes, "Length", content, unit="tokens", note="mean ± std" if content.single else "mean"
+    )
+    for run in content.runs:
         mean = run.series("length", "mean")
-        if plan.single:
+        if content.single:
             _band(axes, run.steps, mean, run.series("length", "std"), INK)
         _line(axes, run.steps, mean, color=INK, linestyle=run.line)
     _finish(axes, bottom=0.0)
 
 
-def draw_truncated(axes: Any, plan: Plan) -> None:
+def draw_truncated(axes: Any, content: FigureContent) -> None:
     """How many completions the token limit cut off."""
-    _prepare(axes, "Cut off by the token limit", plan, unit="% of completions")
-    for run in plan.runs:
+    _prepare(axes, "Cut off by the token limit", content, unit="% of completions")
+    for run in content.runs:
         _line(axes, run.steps, 100 * run.series("truncated"), color=INK, linestyle=run.line)
     _finish(axes, bottom=0.0, top=5.0)
 
 
-def draw_dispersion(axes: Any, plan: Plan) -> None:
+def draw_dispersion(axes: Any, content: FigureContent) -> None:
     """How evenly the rewards steer the update, against the floor where one is set."""
-    floors = [run.series("dispersion_floor") for run in plan.runs]
+    floors = [run.series("dispersion_floor") for run in content.runs]
     floored = any(np.isfinite(floor).any() for floor in floors)
     note = "dashed: floor" if floored else ""
-    _prepare(axes, "Dispersion", plan, unit="directions / rewards", note=note)
-    for run, floor in zip(plan.runs, floors, strict=True):
+    _prepare(axes, "Dispersion", content, unit="directions / rewards", note=note)
+    for run, floor in zip(content.runs, floors, strict=True):
         _line(axes, run.steps, floor, color=ALARM, linewidth=1.2, linestyle="--")
         _line(axes, run.steps, run.series("dispersion"), color=INK, linestyle=run.line)
     _finish(axes, bottom=0.0, top=1.02)
 
 
-def draw_kl(axes: Any, plan: Plan) -> None:
+def draw_kl(axes: Any, content: FigureContent) -> None:
     """How far the policy has moved from its base."""
-    _prepare(axes, "Distance from the base", plan, unit="KL, nats per token")
-    for run in plan.runs:
+    _prepare(axes, "Distance from the base", content, unit="KL, nats per token")
+    for run in content.runs:
         _line(axes, run.steps, run.series("kl"), color=INK, linestyle=run.line)
     _finish(axes, bottom=0.0)
 
 
-def draw_entropy(axes: Any, plan: Plan) -> None:
+def draw_entropy(axes: Any, content: FigureContent) -> None:
     """How undecided the policy still is; near 0 it no longer explores."""
-    _prepare(axes, "Entropy", plan, unit="nats per token")
-    for run in plan.runs:
+    _prepare(axes, "Entropy", content, unit="nats per token")
+    for run in content.runs:
         _line(axes, run.steps, run.series("entropy"), color=INK, linestyle=run.line)
     _finish(axes, bottom=0.0)
 
 
-def _prepare(axes: Any, title: str, plan: Plan, *, unit: str = "", note: str = "") -> None:
+def _prepare(
+    axes: Any, title: str, content: FigureContent, *, unit: str = "", note: str = ""
+) -> None:
     """Axes over the steps."""
     from matplotlib.ticker import MaxNLocator
 
@@ -258,7 +268,7 @@ def _prepare(axes: Any, title: str, plan: Plan, *, unit: str = "", note: str = "
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color("#999999")
-    end = max(plan.last_step, 1.0)
+    end = max(content.last_step, 1.0)
     axes.set_xlim(-0.02 * end, 1.02 * end)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from ..errors import PolicyError
 from .adapter_checks import check_adapter_config
+from .compat import without_renaming_warning
 
 _ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -86,8 +86,7 @@ def wrap(model: Any, config: dict[str, Any]) -> Any:
 
     # The model's own folder: an adapter that was trained elsewhere may name another path.
     config = {**config, "base_model_name_or_path": model.name_or_path}
-    with warnings.catch_warnings():  # peft still reads a name that transformers 5 has renamed
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+    with without_renaming_warning():
         try:
             return get_peft_model(model, PeftConfig.from_peft_type(**config))
         except ValueError as error:
@@ -95,6 +94,11 @@ def wrap(model: Any, config: dict[str, Any]) -> Any:
                 f"LoRA cannot be put on {model.config.model_type!r} models ({' '.join(str(error).split())}); use "
                 "another model."
             ) from error
+
+
+def innermost(model: Any) -> Any:
+    """Return the model without its adapter's shell; the adapted layers stay in it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def unwrap(model: Any) -> None:

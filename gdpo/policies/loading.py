@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from ..allocator import lean_heap
+from ..allocator import returning_freed_memory
 from ..errors import PolicyError
 from .base import Base
+from .compat import dtype_argument
 from .folder_checks import check_model_folder, digest_folder
 from .policy import Policy
+from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
 from .template_limits import check_template
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "bf16", "fp16", "fp32", "int8", "nf4")
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # Of a hub repository, what `from_pretrained` reads: not the same weights in other formats and folders.
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _NOT_HUB_FILES = ["consolidated*", "*/*"]
@@ -50,7 +50,7 @@ def load_policy(
     folder = find_folder(source, allow_download)
     check_model_folder(folder)
     tokenizer = _load_tokenizer(source, folder)
-    with lean_heap(device):
+    with returning_freed_memory(device):
         module = _load_model(source, folder, precision, device)
     rows = module.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -63,48 +63,6 @@ def load_policy(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
         )
     return Policy(Base(module, tokenizer, source, precision, device, digest_folder(folder)))
-
-
-def resolve_device(device: str) -> str:
-    """The device that "auto" stands for, or the named one, checked.
-
-    Raises:
-        PolicyError: There is no such device.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in {"cpu", "cuda"}:
-        raise PolicyError(f"`device` should be auto, cpu or cuda. Found {device!r}.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PolicyError(
-            f"`device` is {device!r} but torch sees no CUDA card; choose auto or cpu."
-        )
-    return device
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """The precision that "auto" stands for on this device, or the named one, checked.
-
-    Raises:
-        PolicyError: There is no such precision.
-    """
-    if precision not in PRECISIONS:
-        raise PolicyError(
-            f"`precision` should be one of {', '.join(PRECISIONS)}. Found {precision!r}."
-        )
-    if precision in {"int8", "nf4"}:
-        try:
-            import bitsandbytes  # noqa: F401
-        except ImportError as error:
-            raise PolicyError(
-                f"`precision` {precision!r} needs bitsandbytes, which is not installed: "
-                "run `pip install bitsandbytes`, or choose bf16."
-            ) from error
-    if precision != "auto":
-        return precision
-    if device == "cpu":
-        return "fp32"  # bf16 matrix products are slower than fp32 on most CPUs
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
 def _resolve_source(model: str | Path) -> str:
@@ -170,13 +128,10 @@ def _load_tokenizer(source: str, folder: Path) -> Any:
 
 def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
     import transformers
-    from packaging.version import Version
 
-    dtype = _DTYPES.get(precision, torch.bfloat16 if device != "cpu" else torch.float32)
-    # transformers renamed the argument in 4.56 and warns about the old name since.
-    name = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
-    options: dict[str, Any] = {name: dtype}
-    if precision in {"int8", "nf4"}:
+    dtype = weights_dtype(precision, device)
+    options: dict[str, Any] = dtype_argument(dtype)
+    if is_quantised(precision):
         options["quantization_config"] = _quantization(precision, dtype)
         options["device_map"] = {"": device}
     try:
@@ -190,7 +145,7 @@ def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
     except Exception as error:
         raise PolicyError(_load_message("model", source, _remedy(error), error)) from error
     model.name_or_path = source  # what adapters call their base, not its place in a cache
-    if precision not in {"int8", "nf4"}:
+    if not is_quantised(precision):
         model = model.to(device)
     for module in model.modules():
         # bitsandbytes repacks 4-bit weights for inference on such CPUs; its kernel for the packed form has no

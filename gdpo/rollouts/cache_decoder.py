@@ -8,6 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..policies.adapter import innermost
+from ..policies.compat import cached_layers, needs_fixed_cache, windowed_cache
+
 
 class Decoder(Protocol):
     """What the sampling loop needs of a model: the logits of the next token of the live rows, `(n, V)`."""
@@ -52,9 +55,8 @@ class Prefix:
 
     def stored(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, `(B, KV, P, D)`."""
-        if hasattr(self.cache, "layers"):
-            return self.cache.layers[layer].keys, self.cache.layers[layer].values
-        return self.cache.key_cache[layer], self.cache.value_cache[layer]
+        found = cached_layers(self.cache)[layer]
+        return found.keys, found.values
 
 
 class CacheDecoder:
@@ -90,33 +92,7 @@ def has_cache(model: Any) -> bool:
         return False
     if "past_key_values" not in inspect.signature(type(inner).forward).parameters:
         return False
-    # Before transformers 4.56, models of full and sliding layers had caches of fixed size.
-    return _knows_layers() or getattr(config, "cache_implementation", None) != "hybrid"
-
-
-def full_cache() -> Any:
-    """An empty cache that keeps all keys, those that have left a window too."""
-    from transformers import DynamicCache
-
-    return DynamicCache()
-
-
-def windowed_cache(model: Any) -> Any:
-    """An empty cache for the model, which forgets what has left a window."""
-    from transformers import DynamicCache
-
-    return DynamicCache(config=model.config) if _knows_layers() else DynamicCache()
-
-
-def innermost(model: Any) -> Any:
-    """The model without its adapter's shell."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _knows_layers() -> bool:
-    from transformers import DynamicCache
-
-    return "config" in inspect.signature(DynamicCache.__init__).parameters
+    return not needs_fixed_cache(config)
 
 
 def _last_logits_only(model: Any) -> dict[str, int]:

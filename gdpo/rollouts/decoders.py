@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cache_decoder import CacheDecoder, Decoder, Prefix, full_cache, innermost
+from ..policies.adapter import innermost
+from ..policies.compat import full_cache
+from .cache_decoder import CacheDecoder, Decoder, Prefix
 from .llama_step.blocks import BlockDecoder
 from .llama_step.layout import Layout, OtherShapeError, read_layout
 from .llama_step.recording import Recorder, recordable

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cache_decoder import innermost
+from ..policies.adapter import innermost
 
 logger = logging.getLogger(__name__)
 
 _told: set[str] = set()
 
 
-def generate(
+def generate_by_model(
     model: Any,
     prompt_ids: Tensor,
     prompt_mask: Tensor,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from .choose_token import Limits, Picks, pick
+from .choose_token import Picks, pick
 
 
-class Drawing:
-    """N rows, of which the live ones get a token at a time.
+class Rows:
+    """The N rows that are sampled; the live ones get a token at a time.
 
     Row i depends on its own row of `uniforms` alone, so it is the same however many rows are left.
 
@@ -22,16 +19,15 @@ class Drawing:
         ended: Whether the row ended by itself, `(N,)`.
     """
 
-    def __init__(
-        self,
-        uniforms: Tensor,
-        temperature: float,
-        limits: Limits,
-        stops: Tensor,
-        strings: StopStrings | None,
-    ) -> None:
-        self._temperature, self._limits = temperature, limits
-        self._stops, self._strings = stops, strings
+    def __init__(self, uniforms: Tensor, temperature: float, stops: Tensor) -> None:
+        """Begin with all rows live.
+
+        Args:
+            uniforms: Random numbers in [0, 1), one for each token that may be drawn, `(N, T)`.
+            temperature: Divides the logits; 0 takes the likeliest token.
+            stops: Ids of the tokens that end a row.
+        """
+        self._temperature, self._stops = temperature, stops
         self.ids = torch.zeros(uniforms.shape, dtype=torch.long, device=uniforms.device)
         self.logprobs, self.entropy = torch.zeros_like(uniforms), torch.zeros_like(uniforms)
         self.lengths = torch.zeros_like(self.ids[:, 0])
@@ -45,13 +41,11 @@ class Drawing:
 
     def draw(self, logits: Tensor) -> Tensor:
         """Draw the next token `(n,)` of the rows that have not left."""
-        picks = pick(logits, self._temperature, self._columns[self._time], self._limits)
+        picks = pick(logits, self._temperature, self._columns[self._time])
         self._picks.append(picks)
         self._time += 1
         self._count += self._live
         self._live &= (picks.tokens[:, None] != self._stops).all(1)
-        if self._strings is not None:
-            self._live &= ~self._strings.met(picks.tokens, self._live)
         return picks.tokens
 
     def done(self) -> int:
@@ -64,8 +58,6 @@ class Drawing:
         self._write()
         self._rows, self._live, self._count = self._rows[stay], self._live[stay], self._count[stay]
         self._columns = self._columns[:, stay]
-        if self._strings is not None:
-            self._strings.keep(stay.tolist())
         return stay
 
     def finish(self, pad: int) -> Tensor:
@@ -83,31 +75,3 @@ class Drawing:
             whole[self._rows, begin : self._time] = torch.stack(parts, 1)
         self._picks.clear()
         self.lengths[self._rows], self.ended[self._rows] = self._count, ~self._live
-
-
-class StopStrings:
-    """Watches the end of each live row's text."""
-
-    def __init__(self, tokenizer: Any, strings: Sequence[str], rows: int) -> None:
-        self._tokenizer, self._strings = tokenizer, tuple(strings)
-        # No token is shorter than a byte, but for special ones, which are rare.
-        self._window = max(len(string.encode()) for string in strings) + 8
-        self._tails: list[list[int]] = [[] for _ in range(rows)]
-
-    def met(self, tokens: Tensor, live: Tensor) -> Tensor:
-        """Append a token to each row, and return which rows hold a stop string now."""
-        found = []
-        for tail, token, watch in zip(self._tails, tokens.tolist(), live.tolist(), strict=True):
-            tail.append(token)
-            del tail[: -self._window]
-            text = self._tokenizer.decode(tail, skip_special_tokens=True) if watch else ""
-            found.append(any(string in text for string in self._strings))
-        return torch.tensor(found, device=tokens.device)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
-        self._tails = [self._tails[row] for row in rows]
-
-    def cut(self, text: str) -> str:
-        """The text before the first stop string."""
-        return text[: min((text.find(s) for s in self._strings if s in text), default=len(text))]

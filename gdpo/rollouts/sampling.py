@@ -24,12 +24,12 @@ from ..polling import polled
 from ..prompts import Prompt
 from ..rewards.reward import Completion
 from .cache_decoder import Decoder, has_cache
-from .choose_token import Limits, draw_uniforms
+from .choose_token import draw_uniforms
 from .decoders import choose_decoder
-from .fallback import generate
+from .fallback import generate_by_model
 from .llama_step.recording import unless_recording
 from .merged_layers import merged
-from .rows import Drawing, StopStrings
+from .rows import Rows
 
 __all__ = ["Rollouts", "sample"]
 
@@ -73,16 +73,9 @@ def sample(
     max_new_tokens: int,
     temperature: float = 1.0,
     seed: int,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    stop: Sequence[str] = (),
     poll: Callable[[], None] = lambda: None,
 ) -> Rollouts:
     """Sample `group_size` completions for each prompt.
-
-    The returned log-probabilities and entropies are those of the full distribution at the temperature,
-    whatever `top_k`, `top_p` and `min_p` leave of it: the trainer's policy is the full distribution.
 
     Args:
         model: A causal language model, with or without an adapter, in evaluation mode.
@@ -92,10 +85,6 @@ def sample(
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: The completions depend on it, the prompts and the model alone.
-        top_k: Sample only from the likeliest so many tokens; 0 is all.
-        top_p: Sample only from the fewest tokens that reach this share of the probability; 1 is all.
-        min_p: Sample only from tokens at least this many times as likely as the likeliest; 0 is all.
-        stop: Texts that end a completion, and are cut from its text.
         poll: Called before each layer of each pass; may raise to stop.
 
     Raises:
@@ -104,9 +93,7 @@ def sample(
     prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
     uniforms = draw_uniforms(len(prompts) * group_size, max_new_tokens, seed)
     stops = torch.tensor(stop_ids(model, tokenizer), device=prompt_ids.device)
-    strings = StopStrings(tokenizer, stop, len(uniforms)) if any(stop) else None
-    limits = Limits(top_k, top_p, min_p)
-    drawing = Drawing(uniforms.to(prompt_ids.device), temperature, limits, stops, strings)
+    rows = Rows(uniforms.to(prompt_ids.device), temperature, stops)
     whole = (
         prompt_ids.repeat_interleave(group_size, 0),
         prompt_mask.repeat_interleave(group_size, 0),
@@ -119,19 +106,21 @@ def sample(
                 model, prompt_ids, prompt_mask, group_size, longest, poll
             )
             with quick:
-                _run(decoder, drawing, max_new_tokens, poll)
+                _run(decoder, rows, max_new_tokens, poll)
         else:
-            generate(model, *whole, max_new_tokens, lambda logits: _forced(drawing, logits, poll))
-    mask = drawing.finish(tokenizer.pad_token_id)
-    if not drawing.logprobs.isfinite().all():
+            generate_by_model(
+                model, *whole, max_new_tokens, lambda logits: _forced(rows, logits, poll)
+            )
+    mask = rows.finish(tokenizer.pad_token_id)
+    if not rows.logprobs.isfinite().all():
         raise PolicyError(
             "The model computes numbers that are not finite, so nothing can be sampled from it; load it in bf16 or "
             "fp32."
         )
     length = int(mask.sum(1).max())
-    ids, mask = drawing.ids[:, :length], mask[:, :length]
-    completions = _completions(tokenizer, ids, mask, drawing.ended, stops, strings)
-    numbers = drawing.logprobs[:, :length], drawing.entropy[:, :length]
+    ids, mask = rows.ids[:, :length], mask[:, :length]
+    completions = _completions(tokenizer, ids, mask, rows.ended, stops)
+    numbers = rows.logprobs[:, :length], rows.entropy[:, :length]
     return Rollouts(*whole, ids, mask, numbers[0], completions, numbers[1])
 
 
@@ -149,25 +138,25 @@ def _explained(rows: int, max_new_tokens: int) -> Iterator[None]:
         ) from error
 
 
-def _run(decoder: Decoder, drawing: Drawing, max_new_tokens: int, poll: Callable[[], None]) -> None:
+def _run(decoder: Decoder, rows: Rows, max_new_tokens: int, poll: Callable[[], None]) -> None:
     for t in range(max_new_tokens):
         poll()
-        tokens = drawing.draw(decoder.logits)
-        done = drawing.done()
+        tokens = rows.draw(decoder.logits)
+        done = rows.done()
         if done == len(tokens) or t == max_new_tokens - 1:
             return
         if done >= _DROP_SHARE * len(tokens):
-            stay = drawing.leave()
+            stay = rows.leave()
             decoder.keep(stay)
             tokens = tokens[stay]
         decoder.advance(tokens)
 
 
-def _forced(drawing: Drawing, logits: Tensor, poll: Callable[[], None]) -> tuple[Tensor, bool]:
+def _forced(rows: Rows, logits: Tensor, poll: Callable[[], None]) -> tuple[Tensor, bool]:
     """The next tokens, and whether all rows have ended."""
     poll()
-    tokens = drawing.draw(logits)
-    return tokens, drawing.done() == len(tokens)
+    tokens = rows.draw(logits)
+    return tokens, rows.done() == len(tokens)
 
 
 def _encode(
@@ -195,19 +184,12 @@ def _encode(
 
 
 def _completions(
-    tokenizer: Any,
-    ids: Tensor,
-    mask: Tensor,
-    ended: Tensor,
-    stops: Tensor,
-    strings: StopStrings | None,
+    tokenizer: Any, ids: Tensor, mask: Tensor, ended: Tensor, stops: Tensor
 ) -> tuple[Completion, ...]:
     shown = mask & ~torch.isin(ids, stops)
     texts = tokenizer.batch_decode(
         [row[keep].tolist() for row, keep in zip(ids, shown, strict=True)], skip_special_tokens=True
     )
-    if strings is not None:
-        texts = [strings.cut(text) for text in texts]
     return tuple(
         Completion(text.strip(), int(tokens), not bool(end))
         for text, tokens, end in zip(texts, mask.sum(1), ended, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..allocator import lean_heap
+from ..allocator import returning_freed_memory
 from ..errors import TrainingError
 from ..objective.objective import Objective
 from ..policies.adapter import read_adapter
@@ -71,7 +71,7 @@ def train(
     seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
     with (
         opened_run(folder, describe_run(identity, policy.base.source, workflow)) as run,
-        lean_heap(policy.base.device, policy.base.model.num_parameters()),
+        returning_freed_memory(policy.base.device, policy.base.model.num_parameters()),
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
     ):

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..policies.adapter import innermost
+from ..policies.compat import disable_checkpointing, enable_checkpointing
 from ..rollouts import Rollouts
 
 # Logits made at a time: of so many tokens, as more take memory and save no time; but 4 MiB in fp32 are worth no
@@ -54,7 +56,7 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
     attention = torch.cat([prompt_mask[:, start:], mask.to(prompt_mask.dtype)], 1)
     positions = (attention.cumsum(1) - 1).clamp(min=0)
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = innermost(model)
     hidden = inner.get_decoder()(
         input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
     )[0]
@@ -78,11 +80,8 @@ def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
     if not enabled:
         yield
         return
-    inner = model.get_base_model()
-    # transformers renamed the pair of methods in version 5.
-    name = "activation" if hasattr(inner, "activation_checkpointing_enable") else "gradient"
-    enable = getattr(inner, f"{name}_checkpointing_enable")
-    enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
+    inner = innermost(model)
+    enable_checkpointing(inner)
     # It checkpoints in training mode only; the flag of the layer itself is what it looks at.
     layers = [m for m in inner.modules() if hasattr(m, "gradient_checkpointing")]
     try:
@@ -92,7 +91,7 @@ def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = False
-        getattr(inner, f"{name}_checkpointing_disable")()
+        disable_checkpointing(inner)
 
 
 class _Head:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from ..out_of_memory import is_out_of_memory
+from ..policies.adapter import innermost
+from ..policies.precision import has_int8_layers
 from ..rollouts import Rollouts
-from ..rollouts.cache_decoder import has_cache, innermost
+from ..rollouts.cache_decoder import has_cache
 from .logprobs import score_tokens
 from .shared_prompts import SharedPrompts
 
@@ -156,9 +158,7 @@ def _agrees(model: Any, rollouts: Rollouts, batch: Batch, temperature: float) ->
             raise
         logger.debug("Sharing prompts failed: %s", error)
         return False
-    coarse = inner.dtype != torch.float32 or any(
-        type(module).__name__ == "Linear8bitLt" for module in inner.modules()
-    )
+    coarse = inner.dtype != torch.float32 or has_int8_layers(inner)
     gap = float((found - wanted).abs().sum() / rollouts.lengths[rows].sum())
     return gap <= (_COARSE_TOLERANCE if coarse else _TOLERANCE)
 

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..policies.adapter import innermost
+from ..policies.compat import cached_layers, full_cache
 from ..rollouts import Rollouts
-from ..rollouts.cache_decoder import full_cache, innermost
 from .logprobs import TokenScores, read_out
 from .reward_gradients import RewardGradients
 
@@ -50,7 +51,8 @@ class SharedPrompts:
         start = mask.shape[1] - int(mask.sum(1).max())  # columns that are padding in all rows
         self._mask, cache = mask[:, start:], full_cache()
         self._decode(ids[:, start:-1], self._mask[:, :-1], cache)
-        self._kept = _contents(cache)
+        # Keys and values of the first layer, of the second, and so on, each (B', heads, P, d).
+        self._kept = [part for layer in cached_layers(cache) for part in (layer.keys, layer.values)]
         self._combination = combination
         self._cotangents = [
             torch.zeros(t.shape, device=t.device) if t.requires_grad else None for t in self._kept
@@ -118,11 +120,3 @@ class _Spread(torch.autograd.Function):
         found = ctx.found
         found.flatten(1).addmm_(ctx.shares.to(found), cotangents.flatten(1).to(found))
         return None, None, None, None
-
-
-def _contents(cache: Any) -> list[Tensor]:
-    """Keys and values of the first layer, of the second, and so on, each `(B', heads, P, d)`."""
-    if hasattr(cache, "layers"):
-        return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-    pairs = zip(cache.key_cache, cache.value_cache, strict=True)  # before transformers 4.54
-    return [tensor for pair in pairs for tensor in pair]

@@ -9,12 +9,12 @@ from pathlib import Path
 from ...gdpo.errors import PolicyError, TrainingError
 from ...gdpo.memory import (
     MemoryEstimate,
+    config_weight_bytes,
     estimate,
     find_remedy,
     free_memory,
     read_config,
     show,
-    weigh,
 )
 from ...gdpo.objective.objective import Objective
 from ...gdpo.policies.chat import encode_prompt
@@ -46,7 +46,7 @@ def before_loading(
     """
     try:
         folder = find_folder(str(source), allow_download)
-        weights, precision, device = weigh(read_config(folder), precision, device)
+        weights, precision, device = config_weight_bytes(read_config(folder), precision, device)
     except PolicyError as error:
         return str(error)  # loading will say more
     free, capacity = free_memory(device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cache_decoder import Prefix
 from .grouping import Grouping, regroup
 from .layout import Block, Layout
-from .own_cache import FixedCache, OwnCache, Sight
+from .own_cache import FixedCache, GrowingCache, OwnCache, Sight, Storage
 from .recording import Recorder
 from .rotary import Rotary, choose_rotary
 
@@ -46,9 +46,9 @@ class BlockDecoder:
             for index in range(len(layout.blocks))
         ]  # keys and values, (B * KV, P, D) each
         shape = (2, len(prefix.mask), layout.kv_heads, group_size, 0, layout.head_dim)
-        cache = FixedCache if recorder else OwnCache
         keys = self._prompts[0][0]
-        self._own = cache(keys, shape, len(layout.blocks), longest - self._prompt)
+        storage = Storage(keys, shape, len(layout.blocks), longest - self._prompt)
+        self._own: OwnCache = FixedCache(storage) if recorder else GrowingCache(storage)
         self.logits = prefix.logits.repeat_interleave(group_size, 0)
 
     def keep(self, rows: Tensor) -> None:

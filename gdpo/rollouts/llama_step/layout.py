@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..cache_decoder import innermost
+from ...policies.adapter import innermost
+from ...policies.compat import embedding_scale
+from ...policies.precision import has_int8_layers
 from .norms import Norm, OtherShapeError, read_heads_norm, read_norm
 from .products import Layer, joined, worth_copying
 
@@ -104,13 +106,9 @@ def _read(inner: Any) -> Layout:
         _block(layer, config, kind, fuse, order)
         for layer, kind in zip(decoder.layers, kinds, strict=True)
     )
-    gemma = config.model_type in {"gemma", "gemma2"} and type(decoder.embed_tokens) is nn.Embedding
     return Layout(
         embed=decoder.embed_tokens,
-        # Its embedding layer scales by itself in newer versions of transformers.
-        embed_scale=config.hidden_size**0.5
-        if gemma
-        else getattr(config, "embedding_multiplier", 1.0),
+        embed_scale=embedding_scale(decoder, config),
         blocks=blocks,
         norm=read_norm(decoder.norm),
         head=joined([inner.get_output_embeddings()], fuse),
@@ -123,8 +121,7 @@ def _read(inner: Any) -> Layout:
         angles=_angles(decoder, dim),
         head_order=order,
         fused=fuse,
-        exact=inner.dtype == torch.float32
-        and not any(type(part).__name__ == "Linear8bitLt" for part in inner.modules()),
+        exact=inner.dtype == torch.float32 and not has_int8_layers(inner),
     )
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...out_of_memory import is_out_of_memory
+from ...policies.precision import has_int8_layers
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def recordable(model: Any) -> bool:
     if torch.version.hip or torch.cuda.get_allocator_backend() != "native" or model in _refused:
         return False
     # Which columns are computed in 16 bit depends on the numbers there.
-    return not any(type(part).__name__ == "Linear8bitLt" for part in model.modules())
+    return not has_int8_layers(model)
 
 
 def cuda_graph(step: Step, tokens: Tensor) -> Callable[[], Tensor]:

@@ -1,0 +1,85 @@
+"""The files of an export, written by llama.cpp's converter and quantiser in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..llamacpp.process import LLAMA_WORKER, run_worker
+from ..policies.policy import Policy
+from ..progress import Progress
+from ..rewards.reward import Reward
+from .checks import ExportPlan
+from .converter import CONVERT_WORKER
+from .formats import FORMATS
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all steps of one export share.
+
+    Attributes:
+        policy: The policy that is exported.
+        plan: Result of the checks.
+        name: File name without type and suffix.
+        work: Folder for files that are not complete yet.
+        rewards: Rewards that are measured on the files; empty without prompts.
+        progress: Receives the phases; may raise to cancel.
+    """
+
+    policy: Policy
+    plan: ExportPlan
+    name: str
+    work: Path
+    rewards: tuple[Reward, ...]
+    progress: Progress
+
+
+def convert(job: Job) -> dict[str, Path]:
+    """Write the types that the converter writes by itself into the work folder."""
+    files = {kind: job.work / f"{job.name}-{kind}.gguf" for kind in job.plan.direct}
+    expected = sum(_expected_bytes(job, kind) for kind in files)
+    request = {
+        "task": "Converting to GGUF",
+        "converter": str(job.plan.converter),
+        "model": str(job.work / "merged"),
+        "name": job.name,
+        "outputs": [[kind, str(path)] for kind, path in files.items()],
+    }
+    run_worker(
+        CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
+    )
+    for file in (job.work / "merged").glob("*.safetensors"):  # as large as the rest together
+        file.unlink()
+    return files
+
+
+def quantize(job: Job, source: Path, kind: str) -> Path:
+    """Quantise the file `source` to the type `kind` in the work folder, and return the new file."""
+    target = job.work / f"{job.name}-{kind}.gguf"
+    request = {
+        "task": f"Quantising to {kind}",
+        "command": "quantize",
+        "source": str(source),
+        "target": str(target),
+        "ftype": FORMATS[kind].ftype,
+    }
+    poll = _watch(job, f"Quantise to {kind}", [target], _expected_bytes(job, kind))
+    run_worker(LLAMA_WORKER, request, poll=poll)
+    return target
+
+
+def _expected_bytes(job: Job, kind: str) -> int:
+    return int(job.plan.parameters * FORMATS[kind].bits / 8)
+
+
+def _watch(job: Job, phase: str, paths: Collection[Path], expected: int) -> Callable[[], None]:
+    """A poll that shows how far the files under `paths` have grown."""
+
+    def poll() -> None:
+        job.progress.poll()
+        written = sum(path.stat().st_size for path in paths if path.exists())
+        job.progress.phase(phase, min(written, expected), expected)
+
+    return poll

@@ -1,0 +1,147 @@
+"""Every difference between the versions of transformers that this library works with, 4.50 to 5.
+
+The functions look at what the installed version has, where that can be seen, and at its number otherwise. No other
+module asks for a version.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class CachedLayer(NamedTuple):
+    """What a cache holds for one layer.
+
+    Attributes:
+        keys: `(B, KV, P, D)`.
+        values: The same shape.
+        window: Tokens that the cache keeps of a sequence at most; None if it keeps all.
+    """
+
+    keys: Tensor
+    values: Tensor
+    window: int | None
+
+
+def cached_layers(cache: Any) -> list[CachedLayer]:
+    """The contents of transformers' cache, layer by layer."""
+    if hasattr(cache, "layers"):
+        return [
+            CachedLayer(layer.keys, layer.values, getattr(layer, "sliding_window", None))
+            for layer in cache.layers
+        ]
+    # Before transformers 4.54 the cache was two lists of tensors, and knew no windows.
+    pairs = zip(cache.key_cache, cache.value_cache, strict=True)
+    return [CachedLayer(keys, values, None) for keys, values in pairs]
+
+
+def full_cache() -> Any:
+    """An empty cache that keeps all keys, those that have left a window too."""
+    from transformers import DynamicCache
+
+    return DynamicCache()
+
+
+def windowed_cache(model: Any) -> Any:
+    """An empty cache for the model; it forgets what has left a window, from transformers 4.56 on."""
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config) if _caches_have_windows() else DynamicCache()
+
+
+def needs_fixed_cache(config: Any) -> bool:
+    """Whether the model's own cache has a fixed size, so that its rows can be neither repeated nor dropped.
+
+    Before transformers 4.56, that was so for models of full and sliding layers.
+    """
+    return not _caches_have_windows() and getattr(config, "cache_implementation", None) == "hybrid"
+
+
+def dtype_argument(dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The keyword argument that makes `from_pretrained` and `from_config` use a dtype."""
+    import transformers
+    from packaging.version import Version
+
+    # The argument was renamed in 4.56, which warns about the old name since.
+    renamed = Version(transformers.__version__) >= Version("4.56")
+    return {"dtype" if renamed else "torch_dtype": dtype}
+
+
+def saved_dtype(config: Any) -> torch.dtype:
+    """The dtype of the weights in the model's files, by its configuration; fp32 if it says nothing."""
+    saved = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.float32
+    return getattr(torch, saved) if isinstance(saved, str) else saved
+
+
+def enable_checkpointing(inner: Any) -> None:
+    """Switch activation checkpointing on, in the form that does not need inputs with gradients."""
+    prefix = _checkpointing_prefix(inner)
+    options = {f"{prefix}_checkpointing_kwargs": {"use_reentrant": False}}
+    getattr(inner, f"{prefix}_checkpointing_enable")(**options)
+
+
+def disable_checkpointing(inner: Any) -> None:
+    """Switch activation checkpointing off."""
+    getattr(inner, f"{_checkpointing_prefix(inner)}_checkpointing_disable")()
+
+
+@contextmanager
+def without_renaming_warning() -> Iterator[None]:
+    """Silence the warning about `is_gradient_checkpointing`, which peft reads and transformers 5 has renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
+
+
+@contextmanager
+def autocast_on_meta() -> Iterator[None]:
+    """Let models without contents, on the `meta` device, pass through `torch.autocast` in the block.
+
+    Rotary embeddings switch autocasting off for their device's type, and torch refuses to do so for `meta`. Since
+    version 5 transformers leaves the call out there. For all other devices torch's own class goes on to work, in
+    other threads too.
+    """
+    from transformers.utils import generic
+
+    if hasattr(generic, "maybe_autocast"):
+        yield
+        return
+    original = torch.autocast
+
+    def autocast(device_type: str, *args: Any, **options: Any) -> Any:
+        return nullcontext() if device_type == "meta" else original(device_type, *args, **options)
+
+    torch.autocast = autocast  # pyright: ignore[reportPrivateImportUsage]  models look it up there
+    try:
+        yield
+    finally:
+        torch.autocast = original  # pyright: ignore[reportPrivateImportUsage]
+
+
+def embedding_scale(decoder: Any, config: Any) -> float:
+    """The factor of the embeddings that the decoder's forward applies, and not its embedding layer.
+
+    Gemma's embedding layer has applied its factor itself since transformers 5.
+    """
+    by_forward = config.model_type in {"gemma", "gemma2"}
+    if by_forward and type(decoder.embed_tokens) is torch.nn.Embedding:
+        return config.hidden_size**0.5
+    return getattr(config, "embedding_multiplier", 1.0)
+
+
+def _checkpointing_prefix(inner: Any) -> str:
+    """What the names of the two methods begin with; transformers renamed them in version 5."""
+    return "activation" if hasattr(inner, "activation_checkpointing_enable") else "gradient"
+
+
+def _caches_have_windows() -> bool:
+    from transformers import DynamicCache
+
+    return "config" in inspect.signature(DynamicCache.__init__).parameters
