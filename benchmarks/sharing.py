@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._results import machine, write
+from benchmarks.common.results import machine, write
 from gdpo.objective.director import Direction, Director, Plan
 from gdpo.objective.objective import Objective, combine_rewards
 from gdpo.rewards import SCORERS, Reward

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import _updates, cost
-from benchmarks._updates import UPDATES, make_batch, make_optimizer
+from benchmarks.common.batches import make_batch, make_optimizer
+from benchmarks.common.children import ChildError, run_child
+from benchmarks.common.updates import WAYS, update
+from benchmarks.cost import __main__ as cost
 from gdpo.policies.policy import trainable
 from gdpo.prompts import make_prompt
 from gdpo.rollouts import sample
@@ -28,29 +30,27 @@ def prepared(tiny_policy):
         yield model, sample(model, tokenizer, prompts, group_size=GROUP, max_new_tokens=8, seed=3)
 
 
-def test_one_pass_steps_along_the_same_gradient_as_k_passes(prepared, monkeypatch):
-    model, rollouts = prepared
-    steps = {}
-    for method in ("retained", "rerun", "one_pass"):
-        batch = make_batch(
-            model, make_optimizer(model), rollouts, COUNT, GROUP, TrainSettings(micro_batch=3)
-        )
-        monkeypatch.setattr(
-            _updates, "step", lambda _, found, name=method: steps.__setitem__(name, found)
-        )
-        UPDATES[method](batch)
-    for method in ("rerun", "one_pass"):
-        for ours, theirs in zip(steps[method], steps["retained"], strict=True):
+def batch_of(model, rollouts, optimizer=None):
+    settings = TrainSettings(micro_batch=3)
+    return make_batch(model, optimizer or make_optimizer(model), rollouts, COUNT, GROUP, settings)
+
+
+def test_one_pass_steps_along_the_same_gradient_as_k_passes(prepared):
+    # Each way gets a director that has seen the same, since deciding changes it.
+    found = {way: WAYS[way](batch_of(*prepared)) for way in ("retained", "rerun", "one_pass")}
+    assert max(gradient.abs().max() for gradient in found["retained"]) > 1e-3
+    for way in ("rerun", "one_pass"):
+        for ours, theirs in zip(found[way], found["retained"], strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", list(UPDATES))
-def test_an_update_is_whole_and_leaves_the_model_as_it_is(prepared, method):
+@pytest.mark.parametrize("way", list(WAYS))
+def test_an_update_is_whole_and_leaves_the_model_as_it_is(prepared, way):
     model, rollouts = prepared
     optimizer = make_optimizer(model)
-    batch = make_batch(model, optimizer, rollouts, COUNT, GROUP, TrainSettings(micro_batch=3))
+    batch = batch_of(model, rollouts, optimizer)
     before = [p.detach().clone() for p in batch.parameters]
-    UPDATES[method](batch)
+    update(way, batch)
     assert all(torch.equal(p, b) for p, b in zip(batch.parameters, before, strict=True))
     moments = [optimizer.state[p]["exp_avg"] for p in batch.parameters]
     assert all(moment.abs().sum() > 0 for moment in moments)
@@ -61,6 +61,17 @@ def test_without_trl_the_result_says_how_to_get_it(monkeypatch):
     assert 'pip install "trl' in cost.side_by_side("cpu", 3)["not_measured"]
 
 
+def test_ratios_are_taken_round_by_round():
+    # Updates take 2, 3 and 10 times the plain one; sampling, 1 s of each step, makes that 1.5, 2 and 5.5.
+    seconds = [[1.0, 2.0, 1.0], [1.0, 3.0, 1.0], [1.0, 10.0, 1.0]]
+    row = cost.ratios(seconds, [120.0, 300.0], [100.0, 200.0], "cuda")
+    assert (row["update_time_ratio"], row["update_time_range"]) == (3.0, [2.0, 10.0])
+    assert row["step_time_ratio"] == 2.0
+    assert (row["memory_ratio"], row["reserved_ratio"]) == (1.2, 1.5)
+    assert "reserved_ratio" not in cost.ratios(seconds, [1.0, 1.0], [1.0, 1.0], "cpu")
+
+
 def test_a_measurement_that_fails_names_its_reason():
-    with pytest.raises(cost.ChildError, match="precision"):
-        cost.child("_cost_child", "memory", "fp7", "cpu", "1", "1")
+    what = {"precision": "fp7", "device": "cpu", "ks": [1], "naive_ks": [1]}
+    with pytest.raises(ChildError, match="precision"):
+        run_child(cost.MEASURE, "memory", **what)

@@ -13,7 +13,8 @@ from conftest import make_model
 from loaded_pack import submodule
 from test_rollouts import WRITTEN_OUT, random_model
 
-from benchmarks import memory as benchmark
+from benchmarks.memory import __main__ as benchmark
+from benchmarks.memory.cells import Cell
 from gdpo.allocator import heap_share, returning_freed_memory
 from gdpo.errors import PolicyError, TrainingError
 from gdpo.memory import MemoryEstimate, config_weight_bytes, estimate, find_remedy, read_config
@@ -383,8 +384,8 @@ def test_the_weights_of_a_hub_model_are_told_once_its_files_are_there(
 
 def test_a_cell_that_fails_is_listed_with_its_reason_and_does_not_end_the_run(tmp_path):
     result = {"rows": [], "not_measured": []}
-    cell = ("starter (4 M)", "int9", 1, 2, 4, 2, False)
-    benchmark._add(result, cell, tmp_path, "cpu")
+    cell = Cell("starter (4 M)", "int9", 1, 2, 4, 2, False)
+    benchmark.add(result, cell, tmp_path, "cpu")
     assert result["rows"] == []
     assert result["not_measured"][0].startswith("starter (4 M), int9, 1, 2, 4, 2, False: ")
     assert "`precision` should be one of" in result["not_measured"][0]

@@ -5,36 +5,42 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import _cards, _growth, _logits, _sampling, _trl, speed
-from benchmarks._cost_child import _random_rollouts
-from benchmarks._speed_report import bytes_per_logit, exponents, page, step_row
-from benchmarks._updates import make_optimizer
-from gdpo.update import passes as update
+from benchmarks.common.batches import make_optimizer, random_rollouts
+from benchmarks.common.updates import by_library, one_pass
+from benchmarks.speed import __main__ as speed, cards, growth, logits, phases
+from benchmarks.speed.slopes import bytes_per_logit, exponents, step_row
+from benchmarks.speed.tables import page
 
 
 @pytest.fixture(scope="module")
 def model():
     """That of the memory's cells, with the smallest vocabulary; float64, so that only real differences show."""
-    return _logits.make_model(2048, "cpu").double()
+    return logits.make_model(2048, "cpu").double()
 
 
-def test_the_update_scores_in_the_way_that_is_asked_for(model, monkeypatch):
-    def refuse(*_):
-        raise LookupError
+@pytest.mark.parametrize("way", logits.WAYS)
+def test_either_way_of_scoring_gives_the_update_that_the_library_makes(model, way):
+    def batch():
+        return logits.batch_of(model, make_optimizer(model), 4)
 
-    monkeypatch.setitem(_logits.WAYS, "refuse", refuse)
-    monkeypatch.setattr(update, "score_tokens", update.score_tokens)  # comes back at the end
-    batch = _logits.batch_of(model, make_optimizer(model), 4)
-    with pytest.raises(LookupError):
-        _logits.step("refuse", batch, "cpu")
+    torch.manual_seed(5)
+    usual = batch()
+    expected = one_pass(usual, by_library)
+    torch.manual_seed(5)
+    other = batch()
+    assert torch.equal(other.rollouts.completion_ids, usual.rollouts.completion_ids)
+    found = one_pass(other, logits.scored_by(logits.WAYS[way]))
+    assert max(gradient.abs().max() for gradient in expected) > 1e-3
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_both_ways_of_scoring_give_the_same_values_and_gradients(model):
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.data.normal_(0, 0.1)
-    rollouts = _random_rollouts(model, rows=3, prompt=4, length=6)
-    found = [way(model, rollouts, torch.arange(3), 1.0) for way in _logits.WAYS.values()]
+    rollouts = random_rollouts(model, rows=3, prompt=4, length=6)
+    found = [way(model, rollouts, torch.arange(3), 1.0) for way in logits.WAYS.values()]
     torch.testing.assert_close(found[0].logprobs, found[1].logprobs)
     torch.testing.assert_close(found[0].entropy, found[1].entropy)
     chunks, at_once = (torch.autograd.grad(f.logprobs.square().sum(), parameters) for f in found)
@@ -80,38 +86,32 @@ def test_a_step_is_compared_round_by_round():
     assert (row["step_seconds"], row["trl_step_seconds"], row["share_of_update"]) == (2, 4, 0.5)
 
 
-def test_the_sizes_of_a_step_are_those_that_the_trainings_know():
-    assert tuple(_trl.SIZES) == speed.SIZES
-
-
 def test_a_step_that_reads_ten_gigabytes_in_twice_the_time_reaches_half_of_the_bandwidth():
     # 10 GB at 1000 GB/s take 10 ms; the step takes 20.
-    share = _cards.decode_share(
-        weight_bytes=8e9, cache_bytes=2e9, step_seconds=0.02, bandwidth=1e12
-    )
+    share = cards.decode_share(weight_bytes=8e9, cache_bytes=2e9, step_seconds=0.02, bandwidth=1e12)
     assert share == pytest.approx(0.5)
 
 
 def test_a_card_is_large_enough_with_what_the_driver_takes():
-    just = 8 * 1024 - _cards.OVERHEAD_MB
-    assert _cards.fits(just) == dict.fromkeys(("8 GB", "12 GB", "16 GB", "24 GB"), True)
-    assert not _cards.fits(just + 1)["8 GB"]
+    just = 8 * 1024 - cards.OVERHEAD_MB
+    assert cards.fits(just) == dict.fromkeys(("8 GB", "12 GB", "16 GB", "24 GB"), True)
+    assert not cards.fits(just + 1)["8 GB"]
 
 
 def test_growth_is_measured_one_factor_at_a_time_and_every_series_has_the_base():
-    points = _growth.points()
-    assert points[_growth.BASE] == list(_growth.FACTORS)
+    points = growth.points()
+    assert points[growth.BASE] == list(growth.FACTORS)
     for point in points:
-        changed = [f for f in _growth.FACTORS if getattr(point, f) != getattr(_growth.BASE, f)]
+        changed = [f for f in growth.FACTORS if getattr(point, f) != getattr(growth.BASE, f)]
         assert len(changed) <= 1
 
 
 def test_shares_of_the_phases_add_up_and_the_rest_is_other():
-    diary = _growth.Diary()
+    diary = phases.Diary()
     # Two steps of 3 s in the 10 s between the evaluations' ends, the second of which takes 2 s.
     diary.ended, diary.begun = [100.0, 110.0], [99.0, 108.0]
     diary.steps = [{"sample": 1.0, "score": 0.5, "update": 1.5, "total": 3.0}] * 2
-    assert _growth.summary(diary) == {
+    assert phases.summary(diary) == {
         "steps": 2,
         "step_seconds": 5.0,
         "shares": {
@@ -122,11 +122,6 @@ def test_shares_of_the_phases_add_up_and_the_rest_is_other():
             "other": 0.2,
         },
     }
-
-
-@pytest.mark.parametrize("race", _sampling.RACES)
-def test_a_race_arrives_as_it_was_sent(race):
-    assert _sampling.race_of([str(part) for part in _sampling.arguments_of(race)]) == race
 
 
 RESULT = {

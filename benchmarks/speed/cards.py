@@ -1,56 +1,29 @@
-"""What needs a CUDA card: decoding against the card's bandwidth, and a training's peak against card sizes.
+"""Measures on a CUDA card: decoding against the card's bandwidth, and a training's peak against card sizes.
 
-    python -m benchmarks._cards make FOLDER DEVICE
-    python -m benchmarks._cards times FOLDER DEVICE PRECISION
+    python -m benchmarks.speed.cards make --folder FOLDER --device cuda
+    python -m benchmarks.speed.cards measure --folder FOLDER --device cuda --precision bf16
 
-Each prints one line of JSON. FOLDER is named as the model. The models have real configurations and random weights, made on the device. On the
-machines that this was written on there is no card: the program has run on a CPU with a small model only.
+FOLDER is named as the model. The models have real configurations and random weights, made on the device. No card was
+there when this was written: the program has run on a CPU with a small model only.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import SHAPES
+from benchmarks.common.children import answer
+from benchmarks.common.models import RANK, make_model, never_ending
+from benchmarks.common.peaks import peak_mb, reset_peak
+from benchmarks.common.short_training import rewards
+from benchmarks.speed.shapes import MODELS
 
 CARDS_GB = (8, 12, 16, 24)
-PRECISIONS = ("bf16", "int8", "nf4")
-_QWEN = {"model_type": "qwen2", "head_dim": 128, "vocab_size": 151936, "num_key_value_heads": 2}
-MODELS: dict[str, dict[str, Any]] = {
-    "Qwen2.5-0.5B": SHAPES["Qwen2.5-0.5B"],
-    "Qwen2.5-1.5B": {
-        **_QWEN,
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-    },
-    "Qwen2.5-3B": {
-        **_QWEN,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-    },
-    "Qwen2.5-7B": {
-        **_QWEN,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "tie_word_embeddings": False,
-    },
-}
-PROMPTS, GROUP, NEW_TOKENS, RANK = 4, 8, 128, 16
+PROMPTS, GROUP, NEW_TOKENS = 4, 8, 128
 MICRO_BATCH, CHECKPOINTING = 4, True
-# What the driver and the libraries take of a card beside the allocator's own.
+# Memory of a card that the driver and the libraries take beside the allocator.
 OVERHEAD_MB = 700
 COPIED_BYTES, COPIES = 2**30, 10
 
@@ -61,9 +34,9 @@ def decode_share(
     """The share of the memory-bandwidth limit that one decode step reaches.
 
     Args:
-        weight_bytes: Read once for all completions.
-        cache_bytes: Keys and values of all completions.
-        step_seconds: Of one token for each completion.
+        weight_bytes: Bytes that are read once for all completions.
+        cache_bytes: Bytes of the keys and values of all completions.
+        step_seconds: Seconds of one token for each completion.
         bandwidth: Bytes per second.
     """
     return (weight_bytes + cache_bytes) / bandwidth / step_seconds
@@ -94,8 +67,7 @@ def decoding(folder: Path, device: str, precision: str) -> dict[str, float]:
 
     policy, speed = load_policy(folder, precision=precision, device=device), bandwidth(device)
     tokenizer = policy.base.tokenizer
-    tokenizer.eos_token = tokenizer.pad_token  # random weights all but never choose it
-    policy.base.model.generation_config.eos_token_id = None
+    never_ending(tokenizer, policy.base.model)
     with trainable(policy, rank=RANK, alpha=2 * RANK, seed=0) as model:
         _sample(model, tokenizer, NEW_TOKENS, device)  # warms up
         short, _ = _sample(model, tokenizer, NEW_TOKENS, device)
@@ -152,15 +124,13 @@ def _now(device: str) -> float:
 
 
 def measure(folder: Path, device: str, precision: str) -> dict[str, Any]:
-    """One row: decoding, and the peak of two steps of training."""
+    """Measure one row: decoding, and the peak of two steps of training."""
     found, peak = decoding(folder, device, precision), training_peak(folder, device, precision)
     return {**found, "peak_mb": round(peak), "fits": fits(peak)}
 
 
 def training_peak(folder: Path, device: str, precision: str) -> float:
     """Peak of loading the model and of two steps with three rewards, in MB."""
-    from benchmarks._memory import peak_mb, reset_peak
-    from benchmarks._trl import rewards
     from gdpo.objective.objective import combine_rewards
     from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts
@@ -189,19 +159,10 @@ def make(folder: Path, device: str) -> dict[str, Any]:
     """Write the model whose name the folder has; the device draws its weights."""
     import torch
 
-    from benchmarks.memory import make_model
-
     with torch.device(device):
         make_model(folder, MODELS[folder.name])
     return {"made": folder.name}
 
 
-def main(arguments: list[str]) -> None:
-    """Make or measure what the arguments say."""
-    what, folder, *rest = arguments
-    act = {"make": make, "times": measure}[what]
-    print(json.dumps(act(Path(folder), *rest)))  # noqa: T201
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    answer(make, measure)

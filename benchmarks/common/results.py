@@ -1,4 +1,4 @@
-"""Where results go, and the machine they are from."""
+"""Writes results files, and names the machine that they are from."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 logger = logging.getLogger(__name__)
 
 
 def machine() -> str:
-    """Processor, cores and torch, in a line."""
+    """Name the processor, its cores and the version of torch in one line."""
     import torch
 
     return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"

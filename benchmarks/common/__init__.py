@@ -1,0 +1,1 @@
+"""Parts that several benchmarks share; there is nothing to run here."""

@@ -1,0 +1,1 @@
+"""Measures what directing K rewards costs: `python run.py bench cost`."""

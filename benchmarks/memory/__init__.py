@@ -1,0 +1,1 @@
+"""Compares the memory estimate with real trainings: `python run.py bench memory`."""

@@ -1,0 +1,1 @@
+"""Measures how fast a step and each of its parts are: `python run.py bench speed`."""
