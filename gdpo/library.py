@@ -123,8 +123,9 @@ class TrainedRun:
         return plot_convergence({self.folder.name: self.history}, path)
 
     def _adapter_folder(self) -> Path:
+        # A finished run may have been made longer since; its last checkpoint is never older than its adapter.
         finished = self.folder / "adapter"
-        found = finished if finished.is_dir() else newest_checkpoint(self.folder)
+        found = newest_checkpoint(self.folder) or (finished if finished.is_dir() else None)
         if found is None:
             raise TrainingError(
                 f"The run {self.folder.name!r} has no adapter yet; train it for at least one step."

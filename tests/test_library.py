@@ -104,6 +104,26 @@ def test_an_interrupted_run_can_be_opened(trained, tmp_path):
     assert set(opened.rewards) == {"right", "short", "polite"}  # of the steps themselves
 
 
+def test_a_finished_run_that_was_made_longer_and_stopped_opens_at_its_newest_step(
+    trained, tmp_path
+):
+    _, model, objective, questions, _ = trained
+    folder = tmp_path / "run"
+    finished = gdpo.train(model, questions, objective, folder, steps=1, **SMALL)
+
+    class Stop(gdpo.Progress):
+        def record(self, record):
+            if record["step"] == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gdpo.train(model, questions, objective, folder, progress=Stop(), steps=9, **SMALL)
+    opened = gdpo.open_run(folder)
+    assert opened.step == 2
+    before, after = (run.policy.adapter.state for run in (finished, opened))
+    assert any(not before[key].equal(after[key]) for key in before)
+
+
 def test_what_cannot_be_opened_is_refused_in_one_line(trained, tmp_path, tiny_folder):
     run, *_ = trained
     with pytest.raises(gdpo.TrainingError, match="holds no run"):
