@@ -1,4 +1,4 @@
-"""Multi-reward reinforcement learning of local language models: a plain library that knows torch.
+"""Multi-reward reinforcement learning of local language models: a library on torch and transformers.
 
 Everything that is promised to stay is a name of this module; nothing is imported before it is used.
 """
@@ -17,7 +17,7 @@ _NAMES = {
     ".prompts": ("Prompt", "load_prompts", "make_prompt"),
     ".rewards": (
         *("AnswerMatch", "Completion", "Conciseness", "JSONSchema", "Keywords", "Pattern"),
-        *("Politeness", "Repetition", "Reward", "score_rewards"),
+        *("Politeness", "Repetition", "Reward", "Scorer", "score_rewards"),
     ),
     ".rewards.functions": ("FunctionScorer", "from_trl"),
     ".objective.objective": ("Objective", "combine_rewards"),
@@ -25,10 +25,11 @@ _NAMES = {
     ".objective.weighting": ("WEIGHTINGS", "Weighting"),
     ".settings": ("TrainSettings",),
     ".progress": ("Progress",),
-    ".library": ("TrainedRun", "evaluate", "open_run", "train"),
-    ".evaluation.comparison": ("compare",),
+    ".library": ("evaluate", "train"),
+    ".trained_run": ("TrainedRun", "open_run"),
+    ".evaluation.answers": ("generate",),
+    ".evaluation.comparison": ("Comparison", "compare"),
     ".export.pipeline": ("GGUF", "export_gguf"),
-    ".llamacpp.generate": ("generate",),
     ".plotting.figure": ("plot_convergence",),
     ".errors": (
         *("ExportError", "GDPOError", "InferenceError", "MethodError", "PolicyError"),

@@ -1,12 +1,13 @@
 """What a value or a function is, as JSON: equal for equal ones, different for different ones.
 
 A run goes on only with the very rewards that it began with. Numbers and texts speak for themselves; a function is
-told apart by its code, by the values that it was closed over and by the plain functions and constants of its module
-that it uses.
+told apart by its source, by the values that it was closed over and by the plain functions and constants of its module
+that it uses. Bytecode would not do: it changes with Python's version, and sets in it from process to process.
 """
 
 from __future__ import annotations
 
+import ast
 import enum
 import functools
 import hashlib
@@ -15,7 +16,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _PLAIN = (bool, int, str, type(None))
@@ -87,7 +88,7 @@ def _identify_function(function: FunctionType, seen: frozenset[int]) -> Any:
         return {"function": _name(function)}
     seen = seen | {id(function)}
     code = function.__code__
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    cells = [_content(cell) for cell in function.__closure__ or ()]
     used = {
         name: identify(function.__globals__[name], seen)
         for name in sorted(_global_names(code))
@@ -95,7 +96,7 @@ def _identify_function(function: FunctionType, seen: frozenset[int]) -> Any:
     }
     return {
         "function": _name(function),
-        "code": hashlib.sha256(_code(code).encode()).hexdigest(),
+        "code": _digest(_function_source(function)),
         "defaults": identify([function.__defaults__, function.__kwdefaults__], seen),
         "closure": identify(cells, seen),
         "uses": used,
@@ -114,19 +115,57 @@ def _global_names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_global_names, inner))
 
 
-def _code(code: CodeType) -> str:
-    """What a function does, without where it stands: its instructions, names and constants."""
-    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants))
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _function_source(function: FunctionType) -> str:
+    """The function's source without comments and layout."""
+    code = function.__code__
+    try:
+        tree = ast.parse("".join(inspect.findsource(function)[0]))
+    except (OSError, TypeError, ValueError, SyntaxError):
+        tree = ast.Module([], [])
+    found = [node for node in ast.walk(tree) if _start(node) == (code.co_name, code.co_firstlineno)]
+    if len(found) > 1 and hasattr(code, "co_positions"):  # lambdas on one line; from Python 3.11 on
+        places = set(code.co_positions())
+        found = [n for n in found if isinstance(n, ast.Lambda) and _place(n.body) in places]
+    if len(found) != 1:
+        raise UnidentifiedError(
+            f"the function {function.__qualname__!r}, whose source cannot be read (write it in a file or a notebook "
+            "cell, on a line of its own)"
+        )
+    return ast.unparse(found[0])
+
+
+def _start(node: ast.AST) -> tuple[str, int] | None:
+    """Name and first line of a function, as its code object has them."""
+    if isinstance(node, ast.Lambda):
+        return "<lambda>", node.lineno
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return node.name, min([node.lineno, *(part.lineno for part in node.decorator_list)])
+    return None
+
+
+def _place(node: ast.expr) -> tuple[int | None, ...]:
+    """Lines and columns, in the order of `co_positions`."""
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
 def _source(owner: type) -> str | None:
     """A digest of a class's source; None of one whose source cannot be read."""
     try:
-        return hashlib.sha256(inspect.getsource(owner).encode()).hexdigest()
+        return _digest(inspect.getsource(owner))
     except (OSError, TypeError):
         return None
 
 
 def _name(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

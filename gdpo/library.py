@@ -1,153 +1,33 @@
-"""Training from Python: a run to go on with, in place of the folder that the nodes hand on."""
+"""Training and evaluation from Python: settings by keyword, paths and prompts as text, a run in return."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .errors import TrainingError, shorten
-from .evaluation import heldout as on_prompts
+from .errors import PromptError, TrainingError
+from .evaluation.answers import generate
+from .evaluation.heldout import summarise
 from .objective.objective import Objective
-from .policies.adapter import load_adapter
-from .policies.loading import load_policy
-from .policies.policy import Policy, attached
+from .policies.policy import Policy
 from .progress import Progress
-from .prompts import Prompt
+from .prompts import Prompt, as_prompts
 from .rewards.reward import Reward
-from .runs.checkpoints import newest_checkpoint
-from .runs.history import read_history
-from .runs.run_file import read_run
+from .runs.record import Evaluation
 from .settings import TrainSettings
+from .trained_run import TrainedRun
 from .training import trainer
-
-
-class TrainedRun:
-    """A run folder, finished or interrupted, and what was trained in it.
-
-    Attributes:
-        folder: Holds `run.json`, the history, the checkpoints and the adapter.
-    """
-
-    def __init__(self, folder: str | Path, policy: Policy | None = None) -> None:
-        """Open a folder.
-
-        Args:
-            folder: Of the run.
-            policy: The trained policy, where it is at hand; otherwise it is loaded when first asked for.
-
-        Raises:
-            TrainingError: The folder holds no run.
-        """
-        self.folder = Path(folder)
-        self._description = read_run(self.folder)
-        if policy is not None:
-            self.policy = policy
-
-    def __repr__(self) -> str:
-        return f"TrainedRun({str(self.folder)!r}, {self.step} steps)"
-
-    @cached_property
-    def policy(self) -> Policy:
-        """The trained policy: the newest adapter on the base that `run.json` names.
-
-        Raises:
-            TrainingError: The base is not where it was, or nothing has been trained yet.
-            PolicyError: The base or the adapter cannot be loaded.
-        """
-        return self.load()
-
-    def load(self, base: str | Path | None = None, **options: Any) -> Policy:
-        """The trained policy on a base that is loaded now.
-
-        Args:
-            base: Folder or hub id of the base; by default what `run.json` names.
-            options: As in `load_policy`; the precision is by default that of the training.
-
-        Raises:
-            TrainingError: The base is another one than that of the run, or nothing has been trained yet.
-            PolicyError: The base or the adapter cannot be loaded.
-        """
-        adapter = load_adapter(self._adapter_folder())
-        source = base or self._description.get("source")
-        if not source:
-            raise TrainingError(
-                f"The run {self.folder.name!r} does not say where its base is; name it with `load(base=...)`."
-            )
-        identity = self._description["identity"]
-        options.setdefault("precision", identity.get("precision", "auto"))
-        loaded = load_policy(source, **options).base
-        if loaded.digest != identity.get("weights"):
-            raise TrainingError(
-                f"The model {shorten(str(source))} is not the one that the run {self.folder.name!r} was trained on; "
-                "name the right one with `load(base=...)`."
-            )
-        return Policy(loaded, adapter, self.folder)
-
-    @property
-    def settings(self) -> TrainSettings:
-        """The settings of the training; `steps` is how many were made."""
-        known = {item.name for item in fields(TrainSettings)}
-        given = self._description["identity"].get("settings", {})
-        chosen = {name: value for name, value in given.items() if name in known}
-        return TrainSettings(**{**chosen, "steps": max(1, self.step)})
-
-    @property
-    def history(self) -> tuple[dict[str, Any], ...]:
-        """One record for each step, in order."""
-        return read_history(self.folder)
-
-    @property
-    def step(self) -> int:
-        """The last step that is in the history."""
-        records = self.history
-        return int(records[-1]["step"]) if records else 0
-
-    @property
-    def rewards(self) -> dict[str, tuple[float | None, float | None]]:
-        """Mean of each reward before and after: on the held-out prompts, or of the first and last step without any."""
-        records = self.history
-        evaluated = [record["eval"]["rewards"] for record in records if record.get("eval")]
-        scored = evaluated or [record["rewards"] for record in records if "rewards" in record]
-        if not scored:
-            return {}
-        first, last = scored[0], scored[-1]
-        return {name: (first[name]["mean"], last[name]["mean"]) for name in first}
-
-    def plot(self, path: str | Path | None = None) -> Any:
-        """The convergence figure, `(height, width, 3)` in uint8, written to `path` as PNG if that is given."""
-        from .plotting.figure import plot_convergence
-
-        return plot_convergence({self.folder.name: self.history}, path)
-
-    def _adapter_folder(self) -> Path:
-        finished = self.folder / "adapter"
-        found = finished if finished.is_dir() else newest_checkpoint(self.folder)
-        if found is None:
-            raise TrainingError(
-                f"The run {self.folder.name!r} has no adapter yet; train it for at least one step."
-            )
-        return found
-
-
-def open_run(folder: str | Path) -> TrainedRun:
-    """A finished or interrupted run: its policy can be exported, compared and trained further.
-
-    Raises:
-        TrainingError: The folder holds no run.
-    """
-    return TrainedRun(folder)
 
 
 def train(
     policy: Policy,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt | str],
     objective: Objective,
     folder: str | Path,
     *,
-    heldout: Sequence[Prompt] = (),
+    heldout: Sequence[Prompt | str] = (),
     progress: Progress | None = None,
     **settings: Any,
 ) -> TrainedRun:
@@ -155,7 +35,7 @@ def train(
 
     Args:
         policy: Where to start; it is not changed.
-        prompts: Drawn in a seeded order, all of them before any comes again.
+        prompts: Drawn in a seeded order, all of them before any comes again; a text is a user's message.
         objective: From `combine_rewards`.
         folder: The run's folder, made if absent.
         heldout: Prompts for evaluation only.
@@ -173,43 +53,53 @@ def train(
         )
     chosen = TrainSettings(**settings)
     result = trainer.train(
-        policy, prompts, objective, chosen, Path(folder), heldout=heldout, progress=progress
+        policy,
+        as_prompts(prompts),
+        objective,
+        chosen,
+        Path(folder),
+        heldout=as_prompts(heldout),
+        progress=progress,
     )
     return TrainedRun(result.folder, result.policy)
 
 
 def evaluate(
-    policy: Policy,
-    prompts: Sequence[Prompt],
+    model: Policy | str | Path,
+    prompts: Sequence[Prompt | str],
     rewards: Sequence[Reward],
     *,
     max_new_tokens: int = 128,
     temperature: float = 1.0,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Sample one completion for each prompt and score it: means with standard errors, and lengths.
 
     Args:
-        policy: A trained policy, or a base alone.
-        prompts: Any number.
+        model: A policy, trained or not, or the path of a GGUF file.
+        prompts: At least one; a text is a user's message.
         rewards: Those to score with.
-        max_new_tokens: Longest completion.
+        max_new_tokens: Longest completion, in tokens.
         temperature: Divides the logits; 0 takes the likeliest token.
-        seed: The completions depend on it.
+        seed: At least 0; the completions depend on it.
         progress: Receives the phase, and may stop the evaluation by raising.
 
     Returns:
         `{"rewards": {name: {"mean", "standard_error"}}, "length": {"mean", "std"}, "truncated": share}`.
+
+    Raises:
+        PromptError: There are no prompts.
     """
-    with attached(policy) as model:
-        return on_prompts.evaluate(
-            model,
-            policy.base.tokenizer,
-            prompts,
-            rewards,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            progress=progress,
-        )
+    asked = as_prompts(prompts)
+    if not asked:
+        raise PromptError("There are no prompts to evaluate on; load some.")
+    found = generate(
+        model,
+        asked,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        progress=progress,
+    )
+    return summarise(rewards, asked, found)

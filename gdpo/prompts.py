@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,19 @@ def make_prompt(
     """A prompt of one user message, after a system message if `system` is not empty."""
     messages = ((("system", system),) if system else ()) + (("user", text),)
     return Prompt(messages, dict(fields or {}), line)
+
+
+def as_prompts(prompts: Sequence[Prompt | str]) -> tuple[Prompt, ...]:
+    """The prompts, with each plain text as a user's message.
+
+    Raises:
+        PromptError: It is one text instead of a list.
+    """
+    if isinstance(prompts, str):
+        raise PromptError(
+            f"`prompts` must be a list. Found the text {shorten(prompts)}; put it in brackets."
+        )
+    return tuple(make_prompt(one) if isinstance(one, str) else one for one in prompts)
 
 
 def load_prompts(

@@ -65,7 +65,7 @@ class GDPOChat:
         rng_seed: int,
         unique_id: str | None = None,
     ) -> dict:
-        """Answer the message; see `gdpo.inference.generate`."""
+        """Answer the message; see `gdpo.llamacpp.generate.generate`."""
         if not message.strip():
             raise WorkflowError("input 'message': is empty; write what to say to the model")
         with host.progress(unique_id, "chat") as progress:

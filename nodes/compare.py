@@ -77,7 +77,7 @@ class GDPOCompare:
         gguf: GGUF | None = None,
         unique_id: str | None = None,
     ) -> dict:
-        """Compare the models; see `gdpo.comparison.compare`."""
+        """Compare the models; see `gdpo.evaluation.comparison.compare`."""
         columns: dict[str, Policy | Path] = {"base": base, "tuned": tuned}
         if gguf is not None:
             columns["gguf"] = gguf.path

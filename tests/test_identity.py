@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from types import CellType, FunctionType
 from typing import Any, ClassVar
 
 import pytest
+from loaded_pack import ROOT, load_file
 
 from gdpo.errors import MethodError, RewardError
 from gdpo.identity import UnidentifiedError, identify
@@ -101,9 +106,9 @@ def uses_a_function(prompt, completion):
 
 
 def test_functions_are_told_apart_by_code_closure_and_defaults():
-    one_line = [lambda p, c: 0.0, lambda p, c: 1.0]  # the same source line
     different = [
-        *one_line,
+        lambda p, c: 0.0,
+        lambda p, c: 1.0,
         lambda p, c: c.tokens,
         lambda p, c: c.text,
         closed_over(1),
@@ -117,6 +122,56 @@ def test_functions_are_told_apart_by_code_closure_and_defaults():
     found = [json.dumps(identify(function)) for function in different]
     assert len(set(found)) == len(different)
     assert json.dumps(identify(closed_over(1))) == found[4]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="code has no columns before Python 3.11")
+def test_functions_on_one_line_are_told_apart():
+    first, second = lambda p, c: len(c.text), lambda p, c: c.tokens
+    assert identify(first)["code"] != identify(second)["code"]
+    outer = lambda level: lambda p, c: level
+    assert identify(outer)["code"] != identify(outer(1))["code"]
+
+
+def test_a_function_is_the_same_in_every_process(tmp_path):
+    """Sets have another order in each process; a run that goes on tomorrow must not notice."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json\nfrom gdpo.identity import identify\n"
+        "def agrees(prompt, completion):\n"
+        "    return float(completion.text in {'yes', 'sure', 'okay', 'fine', 'right'})\n"
+        "print(json.dumps(identify(agrees)))\n"
+    )
+    found = set()
+    for seed in "123":
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+        found.add(subprocess.check_output([sys.executable, str(program)], env=environment))
+    assert len(found) == 1
+
+
+def test_comments_and_layout_of_a_function_do_not_count(tmp_path):
+    def written(body: str):
+        path = tmp_path / f"version{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(f"def score(prompt, completion):\n    {body}\n")
+        return identify(load_file(path).score)["code"]
+
+    assert written("return 0.5") == written("# Half.\n\n    return (0.5)  # of it")
+    assert written("return 0.5") != written("return 0.6")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        FunctionType(
+            closed_over(1).__code__.replace(co_filename="<gone>"), {}, closure=(CellType(1),)
+        ),
+        FunctionType(with_default.__code__.replace(co_firstlineno=1), {}),
+    ],
+    ids=["no file", "file changed"],
+)
+def test_a_function_without_readable_source_is_refused_with_a_remedy(function):
+    with pytest.raises(RewardError, match=r"source cannot be read \(write it in a file") as caught:
+        of(function)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_constant_and_a_function_that_are_used_count(monkeypatch):

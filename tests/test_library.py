@@ -104,6 +104,26 @@ def test_an_interrupted_run_can_be_opened(trained, tmp_path):
     assert set(opened.rewards) == {"right", "short", "polite"}  # of the steps themselves
 
 
+def test_a_finished_run_that_was_made_longer_and_stopped_opens_at_its_newest_step(
+    trained, tmp_path
+):
+    _, model, objective, questions, _ = trained
+    folder = tmp_path / "run"
+    finished = gdpo.train(model, questions, objective, folder, steps=1, **SMALL)
+
+    class Stop(gdpo.Progress):
+        def record(self, record):
+            if record["step"] == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gdpo.train(model, questions, objective, folder, progress=Stop(), steps=9, **SMALL)
+    opened = gdpo.open_run(folder)
+    assert opened.step == 2
+    before, after = (run.policy.adapter.state for run in (finished, opened))
+    assert any(not before[key].equal(after[key]) for key in before)
+
+
 def test_what_cannot_be_opened_is_refused_in_one_line(trained, tmp_path, tiny_folder):
     run, *_ = trained
     with pytest.raises(gdpo.TrainingError, match="holds no run"):
@@ -129,6 +149,39 @@ def test_a_batch_function_is_called_once_for_all_completions():
     found = gdpo.score_rewards([reward], prompts, completions)
     assert found.tolist() == [[0.5, 0.5]]
     assert calls == [(["a", "b"], ["one", "two"], {"reference": ["aa", "bb"]})]
+
+
+def test_a_function_for_conversational_data_gets_messages():
+    def length(prompts, completions, **columns):
+        assert [message["role"] for message in prompts[0]] == ["system", "user"]
+        return [-float(len(completion[0]["content"])) for completion in completions]
+
+    scorer = gdpo.from_trl(length, (-10, 0), conversational=True)
+    prompts, completions = [gdpo.make_prompt("q", system="s")], [gdpo.Completion("abc", 1)]
+    assert gdpo.score_rewards([gdpo.Reward("short", scorer)], prompts, completions) == -3.0
+
+
+def test_texts_are_prompts_and_a_policy_answers_them(tiny_policy):
+    options = {"max_new_tokens": 4, "seed": 3}
+    texts, prompts = (
+        ["the printer", "a cable"],
+        [gdpo.make_prompt(t) for t in ("the printer", "a cable")],
+    )
+    found = gdpo.generate(tiny_policy, texts, **options)
+    assert found == gdpo.generate(tiny_policy, prompts, **options)
+    assert [completion.tokens <= 4 for completion in found] == [True, True]
+    rewards = [gdpo.Reward("letters", lambda p, c: min(1.0, len(c.text) / 40))]
+    mean = sum(min(1.0, len(completion.text) / 40) for completion in found) / 2
+    evaluated = gdpo.evaluate(tiny_policy, texts, rewards, **options)["rewards"]["letters"]["mean"]
+    compared = gdpo.compare({"base": tiny_policy}, texts, rewards, **options)
+    assert evaluated == compared.rewards["base"]["letters"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("ask", ["generate", "evaluate"])
+def test_one_text_in_place_of_a_list_is_refused(ask, tiny_policy):
+    more = [[]] if ask == "evaluate" else []
+    with pytest.raises(gdpo.PromptError, match="put it in brackets"):
+        getattr(gdpo, ask)(tiny_policy, "the printer", *more)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import gdpo
 ROOT = Path(__file__).resolve().parents[1]
 PROMISED = [
     "AnswerMatch",
+    "Comparison",
     "Completion",
     "Conciseness",
     "ExportError",
@@ -35,6 +36,7 @@ PROMISED = [
     "Repetition",
     "Reward",
     "RewardError",
+    "Scorer",
     "TrainSettings",
     "TrainedRun",
     "TrainingError",

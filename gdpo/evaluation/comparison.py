@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PromptError
-from ..llamacpp.generate import generate
-from ..policies.policy import Policy, attached
+from ..policies.policy import Policy
 from ..progress import Progress
-from ..prompts import Prompt
+from ..prompts import Prompt, as_prompts
 from ..rewards.reward import Reward
 from ..runs.record import LengthFigures
-from .heldout import complete, summarise
+from .answers import generate
+from .heldout import summarise
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Comparison:
 
 def compare(
     policies: Mapping[str, Policy | Path | str],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt | str],
     rewards: Sequence[Reward],
     *,
     max_new_tokens: int = 128,
@@ -63,12 +63,21 @@ def compare(
 ) -> Comparison:
     """Answer the same prompts with several policies or GGUF files and score all answers.
 
+    Args:
+        policies: Name of a column -> a policy, or the path of a GGUF file.
+        prompts: At least one; a text is a user's message.
+        rewards: Those to score with.
+        max_new_tokens: Longest completion, in tokens.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        seed: At least 0; the same for all columns.
+        progress: Receives the phases, and may stop the work by raising.
+
     Raises:
         PromptError: There are no prompts.
     """
     if not prompts:
         raise PromptError("There are no prompts to compare on; load some.")
-    progress = progress or Progress()
+    prompts, progress = as_prompts(prompts), progress or Progress()
     means: dict[str, dict[str, float | None]] = {}
     lengths: dict[str, LengthFigures] = {}
     answers: list[dict[str, str]] = [{"prompt": prompt.text} for prompt in prompts]
@@ -79,13 +88,7 @@ def compare(
         "progress": progress,
     }
     for column, policy in policies.items():
-        if isinstance(policy, Policy):
-            with attached(policy) as model:
-                found = complete(
-                    model, policy.base.tokenizer, prompts, poll=progress.poll, **options
-                )
-        else:
-            found = generate(policy, prompts, **options)
+        found = generate(policy, prompts, **options)
         summary = summarise(rewards, prompts, found, progress.poll)
         means[column] = {name: value["mean"] for name, value in summary["rewards"].items()}
         lengths[column] = summary["length"]

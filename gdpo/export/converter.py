@@ -31,6 +31,8 @@ ENVIRONMENT_VARIABLE = "GDPO_LLAMA_CPP"
 DEFAULT_VERSION = "0.3.36"
 _SCRIPT = "convert_hf_to_gguf.py"
 _PACK = Path(__file__).resolve().parents[2]
+# Only a clone of the repository has it; the library alone lies among other packages, which are not ours to add to.
+_INSTALLER = _PACK / "install.py"
 
 
 class ConverterError(RuntimeError):
@@ -55,8 +57,7 @@ def find_converter() -> Path:
     for root in _roots():
         if (root / version / _SCRIPT).is_file():
             return root / version
-    script = _PACK / "install.py"
-    command = shlex.quote(str(script)) if script.is_file() else f"-m {__name__} --fetch"
+    command = shlex.quote(str(_INSTALLER)) if _INSTALLER.is_file() else f"-m {__name__} --fetch"
     raise ConverterError(
         f"llama.cpp's converter (version {version}) is not here yet: run "
         f"`{shlex.quote(sys.executable)} {command}` once, or set "
@@ -68,8 +69,8 @@ def fetch_converter(root: Path | None = None) -> Path:
     """Put the converter into `root/<version>` unless it is there; returns that folder.
 
     Args:
-        root: Where copies are kept; by default `.llama_cpp` in the pack, or the user's cache folder
-            where the pack cannot be written.
+        root: Where copies are kept; by default `.llama_cpp` in a clone of the repository, or the user's cache folder
+            where there is none or it cannot be written.
 
     Raises:
         ConverterError: pip could not get the source package, or it holds no converter.
@@ -104,7 +105,8 @@ def _roots() -> list[Path]:
         cache = Path.home() / "Library/Caches"
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [_PACK / ".llama_cpp", cache / "gdpo" / "llama_cpp"]
+    own = [_PACK / ".llama_cpp"] if _INSTALLER.is_file() else []
+    return [*own, cache / "gdpo" / "llama_cpp"]
 
 
 def _is_writable(folder: Path) -> bool:

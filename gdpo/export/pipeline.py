@@ -17,7 +17,7 @@ from ..errors import ExportError
 from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
 from ..progress import Progress
-from ..prompts import Prompt
+from ..prompts import Prompt, as_prompts
 from ..rewards.reward import Reward
 from .checks import plan_export
 from .conversion import Job, convert, quantize
@@ -45,7 +45,7 @@ def export_gguf(
     name: str | None = None,
     *,
     types: Sequence[str] = ("F16", "Q8_0"),
-    prompts: Sequence[Prompt] = (),
+    prompts: Sequence[Prompt | str] = (),
     rewards: Sequence[Reward] = (),
     progress: Progress = Progress(),  # noqa: B008  has no state
 ) -> tuple[GGUF, ...]:
@@ -65,7 +65,7 @@ def export_gguf(
     Raises:
         ExportError: The policy cannot be exported as asked, or a step failed.
     """
-    types, folder = tuple(dict.fromkeys(types)), Path(folder)
+    types, folder, prompts = tuple(dict.fromkeys(types)), Path(folder), as_prompts(prompts)
     name = name or (policy.run or Path(policy.base.source)).name
     plan = plan_export(policy, folder, name, types)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InferenceError, shorten
 from ..progress import Progress
-from ..prompts import Prompt, make_prompt
+from ..prompts import Prompt
 from ..rewards.reward import Completion
 from .process import LLAMA_WORKER, run_worker
 from .runtime import runtime_remedy, runtime_version
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 def generate(
-    gguf: str | Path,
-    prompts: Sequence[Prompt | str],
+    gguf: Path,
+    prompts: Sequence[Prompt],
     *,
-    max_new_tokens: int = 256,
-    temperature: float = 1.0,
-    seed: int = 0,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
     progress: Progress = Progress(),  # noqa: B008  has no state
 ) -> list[Completion]:
     """Let the model in `gguf` complete each prompt.
 
     Args:
         gguf: The file. Without a chat template in it, prompts are given as plain text.
-        prompts: Any number, a text being a user's message; one process answers them all.
+        prompts: Any number; one process answers them all.
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: At least 0; completion i depends on it and on i alone.
@@ -41,7 +41,6 @@ def generate(
     """
     if not prompts:
         return []
-    gguf, asked = Path(gguf), [make_prompt(p) if isinstance(p, str) else p for p in prompts]
     _check(gguf, max_new_tokens, temperature, seed)
     request = {
         "task": f"Running {gguf.name}",
@@ -49,7 +48,7 @@ def generate(
         "gguf": str(gguf),
         "conversations": [
             [{"role": role, "content": content} for role, content in prompt.messages]
-            for prompt in asked
+            for prompt in prompts
         ],
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

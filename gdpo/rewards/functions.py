@@ -41,10 +41,12 @@ class BatchScorer:
         function: Called as `function(prompts=..., completions=..., **columns)` with lists of one length: texts, and
             the values of every column that the prompts have. Returns a list of numbers, None where unscored.
         value_range: The lowest and the highest score.
+        conversational: Whether prompts and completions are lists of messages instead of texts.
     """
 
     function: Callable[..., Sequence[float | None]]
     value_range: tuple[float, float] = (0.0, 1.0)
+    conversational: bool = False
 
     kind: ClassVar[str] = "batch function"
     summary: ClassVar[str] = "Rewards what a function in TRL's form says."
@@ -66,8 +68,8 @@ class BatchScorer:
             name: [prompt.fields.get(name) for prompt in prompts] for name in names
         }
         found = self.function(
-            prompts=[prompt.text for prompt in prompts],
-            completions=[completion.text for completion in completions],
+            prompts=[self._as_prompt(prompt) for prompt in prompts],
+            completions=[self._as_completion(completion) for completion in completions],
             **{name: values for name, values in columns.items() if name not in _TAKEN},
         )
         if not isinstance(found, Sequence) or len(found) != len(completions):
@@ -76,6 +78,14 @@ class BatchScorer:
             )
         return list(found)
 
+    def _as_prompt(self, prompt: Prompt) -> Any:
+        messages = [{"role": role, "content": content} for role, content in prompt.messages]
+        return messages if self.conversational else prompt.text
+
+    def _as_completion(self, completion: Completion) -> Any:
+        message = {"role": "assistant", "content": completion.text}
+        return [message] if self.conversational else completion.text
+
 
 _TAKEN = {"prompts", "completions"}
 
@@ -83,11 +93,18 @@ _TAKEN = {"prompts", "completions"}
 def from_trl(
     function: Callable[..., Sequence[float | None]],
     value_range: tuple[float, float] = (0.0, 1.0),
+    *,
+    conversational: bool = False,
 ) -> BatchScorer:
     """A scorer from a reward function that was written for TRL.
 
+    The function is called once for all completions of a step, with keywords, as TRL does. It gets `prompts`,
+    `completions` and each column of the prompts; `completion_ids` and `trainer_state` are not there.
+
     Args:
-        function: `def f(prompts, completions, **columns) -> list[float]`; prompts and completions are texts.
+        function: `def f(prompts, completions, **columns) -> list[float]`.
         value_range: The lowest and the highest score that it gives.
+        conversational: Whether it expects lists of messages, `[{"role": ..., "content": ...}]`, as TRL hands over from
+            conversational data sets, instead of texts.
     """
-    return BatchScorer(function, value_range)
+    return BatchScorer(function, value_range, conversational)
