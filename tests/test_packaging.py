@@ -46,6 +46,8 @@ def test_the_installed_library_can_be_imported_and_has_its_data(installed, tmp_p
         "from gdpo.llamacpp.runtime import lean_cmake_args; assert 'lean.cmake' in lean_cmake_args()\n"
         "assert len(gdpo.load_prompts(str(TRAIN_PROMPTS))) > 10\n"
         "import gdpo.training.trainer, gdpo.export.pipeline, gdpo.evaluation.comparison\n"
+        "beside = Path(gdpo.__file__).parents[1]  # other packages' folder: nothing is put there\n"
+        "assert not any(r.is_relative_to(beside) for r in gdpo.export.converter._roots())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     found = subprocess.run(
