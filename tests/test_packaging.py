@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+import gdpo
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("pyproject.toml", "requirements.txt", "README.md", "LICENSE")
@@ -16,17 +19,21 @@ NEEDED = ("pyproject.toml", "requirements.txt", "README.md", "LICENSE")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The folder that setuptools builds from pyproject.toml, as it goes into a wheel."""
-    pytest.importorskip("setuptools")
-    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "target"))
+    """A folder into which the wheel of this checkout was installed, built without a network."""
+    if not (find_spec("pip") and find_spec("setuptools")):
+        pytest.skip("building needs pip and setuptools")
+    source, wheels, target = (tmp_path_factory.mktemp(n) for n in ("source", "wheels", "target"))
     for name in NEEDED:
         shutil.copy(ROOT / name, source / name)
     for name in ("gdpo", "nodes"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "__init__.py", source)
-    build = "import setuptools; setuptools.setup()"
-    command = [sys.executable, "-c", build, "-q", "build", "--build-lib", str(target)]
-    subprocess.run(command, check=True, cwd=source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    alone = ("--quiet", "--no-deps", "--no-index")
+    build = [*pip, "wheel", *alone, "--no-build-isolation", "--wheel-dir", str(wheels), str(source)]
+    subprocess.run(build, check=True)
+    (wheel,) = wheels.iterdir()
+    subprocess.run([*pip, "install", *alone, "--target", str(target), str(wheel)], check=True)
     return target
 
 
@@ -39,6 +46,8 @@ def test_the_installed_library_can_be_imported_and_has_its_data(installed, tmp_p
         "from gdpo.llamacpp.runtime import minimal_build_args; assert 'lean.cmake' in minimal_build_args()\n"
         "assert len(gdpo.load_prompts(str(TRAIN_PROMPTS))) > 10\n"
         "import gdpo.training.trainer, gdpo.export.pipeline, gdpo.evaluation.comparison\n"
+        "beside = Path(gdpo.__file__).parents[1]  # other packages' folder: nothing is put there\n"
+        "assert not any(r.is_relative_to(beside) for r in gdpo.export.converter._roots())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     found = subprocess.run(
@@ -58,4 +67,8 @@ def test_every_module_and_data_file_is_installed_and_nothing_else(installed):
         return {name for name in found if "__pycache__" not in name}
 
     assert files(installed / "gdpo") == files(ROOT / "gdpo")
-    assert [path.name for path in installed.iterdir()] == ["gdpo"]
+    metadata = f"gdpo-{gdpo.__version__}.dist-info"
+    assert {path.name for path in installed.iterdir()} == {"gdpo", metadata}
+    text = (installed / metadata / "METADATA").read_text(encoding="utf-8")
+    assert f"Version: {gdpo.__version__}\n" in text
+    assert "Requires-Dist: transformers>=" in text
