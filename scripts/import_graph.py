@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gdpo.objective", "gdpo.update", "gdpo.runs", "gdpo.plotting", "gdpo.export"),
     ("gdpo.memory", "gdpo.evaluation"),
     ("gdpo.training",),
-    ("gdpo", "gdpo.library"),
+    ("gdpo", "gdpo.library", "gdpo.trained_run"),
     ("nodes.checks", "nodes.comfy"),
     ("nodes",),
     ("nodes.headless",),

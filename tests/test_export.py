@@ -31,11 +31,11 @@ from gguf_models import (
 from gdpo.errors import ExportError
 from gdpo.export import converter
 from gdpo.export.checks import plan_export
-from gdpo.export.model_checks import row_lengths
 from gdpo.export.convert_worker import pre_tokenizer_type
 from gdpo.export.formats import DIRECT_TYPES, EXPORT_TYPES
 from gdpo.export.material import gather, reference_logits
 from gdpo.export.merge import full_precision, save_merged
+from gdpo.export.model_checks import row_lengths
 from gdpo.export.pipeline import export_gguf
 from gdpo.export.report import judge
 from gdpo.export.verify import FileCheck, compare_file, divergence, tensor_types

@@ -38,7 +38,7 @@ runtime = submodule("gdpo.llamacpp.runtime")
 export = submodule("gdpo.export.pipeline")
 trainer = submodule("gdpo.training.trainer")
 converter = submodule("gdpo.export.converter")
-base_rewards = submodule("gdpo.rewards.reward")
+base_rewards = submodule("gdpo.rewards.scorer")
 
 NODES = PACK.NODE_CLASS_MAPPINGS
 STARTER = "starter (bundled)"

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from gdpo.options import option
 from gdpo.prompts import Prompt
-from gdpo.rewards.reward import Completion, Reward
+from gdpo.rewards.reward import Reward
+from gdpo.rewards.scorer import Completion
 
 from .world import FILLERS, LONGEST_REPLY, PROBLEMS, all_prompts
 

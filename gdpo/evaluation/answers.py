@@ -9,7 +9,7 @@ from ..llamacpp.generate import generate as generate_from_gguf
 from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt, as_prompts
-from ..rewards.reward import Completion
+from ..rewards.scorer import Completion
 from .heldout import complete
 
 

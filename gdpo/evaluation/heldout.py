@@ -10,7 +10,8 @@ import torch
 
 from ..progress import Progress
 from ..prompts import Prompt
-from ..rewards.reward import Completion, Reward
+from ..rewards.reward import Reward
+from ..rewards.scorer import Completion
 from ..rewards.scoring import score_rewards
 from ..rollouts import sample
 from ..runs.record import Evaluation, HeldoutFigures

@@ -13,7 +13,7 @@ from ..policies.chat import encode_prompt, render_prompt
 from ..policies.policy import Policy, attached
 from ..polling import polled
 from ..prompts import Prompt
-from ..rewards.reward import Completion
+from ..rewards.scorer import Completion
 from ..rollouts import sample
 
 # Prompts whose greedy answers are compared; llama.cpp may have to answer each on a slow CPU.

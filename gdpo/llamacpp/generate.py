@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import InferenceError, shorten
 from ..progress import Progress
 from ..prompts import Prompt
-from ..rewards.reward import Completion
+from ..rewards.scorer import Completion
 from .process import LLAMA_WORKER, run_worker
 from .runtime import runtime_remedy, runtime_version
 

@@ -14,7 +14,8 @@ from .keywords import Keywords
 from .pattern import Pattern
 from .politeness import Politeness
 from .repetition import Repetition
-from .reward import Completion, Reward, Scorer, identify_reward
+from .reward import Reward, identify_reward
+from .scorer import Completion, Scorer
 from .scoring import score_rewards
 
 # In menu order. The keys are part of saved workflows: never rename one.

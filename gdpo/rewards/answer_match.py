@@ -9,7 +9,7 @@ from typing import ClassVar
 from ..errors import RewardError, shorten
 from ..options import check_options, option
 from ..prompts import Prompt
-from .reward import Completion
+from .scorer import Completion
 from .text import numbers, reference_texts, words
 
 # Comparing two texts word by word takes time in the product of their lengths.

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..errors import RewardError
 from ..options import check_options, option
 from ..prompts import Prompt
-from .reward import Completion
+from .scorer import Completion
 from .text import has_words, words
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..errors import RewardError, shorten
 from ..prompts import Prompt
-from .reward import Completion
+from .scorer import Completion
 
 ScoringFunction = Callable[[Prompt, Completion], "float | None"]
 

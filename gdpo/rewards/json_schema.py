@@ -14,7 +14,7 @@ from ..errors import RewardError, shorten
 from ..options import check_options, option
 from ..prompts import Prompt
 from .bounded_regex import compile_pattern, search
-from .reward import Completion
+from .scorer import Completion
 
 MAX_DEPTH = 32
 # A schema can refer to its own parts so that checking takes exponential time; it may not.

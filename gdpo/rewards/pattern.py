@@ -11,7 +11,7 @@ from ..errors import RewardError, shorten
 from ..options import check_options, option
 from ..prompts import Prompt
 from .bounded_regex import compile_pattern, search
-from .reward import Completion
+from .scorer import Completion
 from .text import is_blank
 
 # What a completion can earn that has parts of the template but not its form.

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..options import check_options, option
 from ..prompts import Prompt
 from . import courtesies
-from .reward import Completion
+from .scorer import Completion
 from .text import normalise, trusted_regex, words
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..options import check_options, option
 from ..prompts import Prompt
-from .reward import Completion
+from .scorer import Completion
 from .text import words
 
 

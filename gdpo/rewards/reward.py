@@ -11,38 +11,17 @@ import math
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, cast
 
 from ..errors import RewardError, shorten
 from ..identity import UnidentifiedError, identify, identify_fields
 from ..options import describe
-from ..prompts import Prompt
+from .functions import FunctionScorer
 
 # Long enough for any sensible plan; short enough that a malicious workflow cannot overflow the
 # stack.
 MAX_GATE_DEPTH = 16
 MAX_NAME_CHARACTERS = 64
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A sampled text. `truncated` means that it hit the token limit before it ended by itself."""
-
-    text: str
-    tokens: int
-    truncated: bool = False
-
-
-class Scorer(Protocol):
-    """Anything that scores a completion. Must be an immutable, hashable value."""
-
-    kind: ClassVar[str]
-    summary: ClassVar[str]
-    value_range: ClassVar[tuple[float, float]]
-
-    def score(self, prompt: Prompt, completion: Completion) -> float | None:
-        """A number inside `value_range`, or None where this prompt cannot be scored."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -73,8 +52,6 @@ class Reward:
         """
         _check_name(self.name)
         if isinstance(self.scorer, FunctionType | partial | MethodType):
-            from .functions import FunctionScorer  # here, because it imports this module
-
             object.__setattr__(self, "scorer", FunctionScorer(self.scorer))
         bottom, top = _check_scorer(self.name, self.scorer)
         if self.target is None:

@@ -10,7 +10,8 @@ import torch
 
 from ..errors import RewardError, shorten
 from ..prompts import Prompt
-from .reward import Completion, Reward, Scorer
+from .reward import Reward
+from .scorer import Completion, Scorer
 
 
 def score_rewards(

@@ -22,7 +22,7 @@ from ..out_of_memory import is_out_of_memory
 from ..policies.chat import encode_prompt, stop_ids
 from ..polling import polled
 from ..prompts import Prompt
-from ..rewards.reward import Completion
+from ..rewards.scorer import Completion
 from .cache_decoder import Decoder, has_cache
 from .choose_token import draw_uniforms
 from .decoders import choose_decoder
