@@ -8,6 +8,7 @@ import pytest
 from gguf_models import needs_llama
 
 import gdpo
+from gdpo.runs.run_file import describe_run
 from gdpo.starter import HELDOUT_PROMPTS, MODEL_DIR, TRAIN_PROMPTS
 
 SMALL = {
@@ -62,6 +63,13 @@ def test_a_run_shows_rewards_history_settings_and_figure(trained, tmp_path):
     content = json.loads((run.folder / "run.json").read_text())
     assert content["gdpo"] == gdpo.__version__
     assert content["source"] == str(MODEL_DIR)
+
+
+def test_a_run_finds_its_base_from_another_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert describe_run({}, "base", None)["source"] == str(tmp_path / "base")
+    assert describe_run({}, "Qwen/Qwen2.5-0.5B", None)["source"] == "Qwen/Qwen2.5-0.5B"
 
 
 def test_an_opened_run_has_the_policy_that_was_trained(trained):

@@ -52,7 +52,7 @@ def find_converter() -> Path:
                 f"{ENVIRONMENT_VARIABLE} is {chosen!r}, which has no {_SCRIPT}; "
                 "set it to the folder of a llama.cpp checkout, or unset it."
             )
-        return Path(chosen)
+        return Path(chosen).absolute()
     version = runtime_version() or DEFAULT_VERSION
     for root in _roots():
         if (root / version / _SCRIPT).is_file():

@@ -65,7 +65,8 @@ def export_gguf(
     Raises:
         ExportError: The policy cannot be exported as asked, or a step failed.
     """
-    types, folder, prompts = tuple(dict.fromkeys(types)), Path(folder), as_prompts(prompts)
+    types, prompts = tuple(dict.fromkeys(types)), as_prompts(prompts)
+    folder = Path(folder).absolute()  # the workers start in another folder
     name = name or (policy.run or Path(policy.base.source)).name
     plan = plan_export(policy, folder, name, types)
     try:

@@ -82,13 +82,13 @@ def describe_run(
 
     Args:
         identity: From `identify`.
-        source: Folder or hub id of the base, where the run's policy finds it again.
+        source: Folder or hub id of the base, where the run's policy finds it again from any working folder.
         workflow: The graph that trained it, if any.
     """
     return {
         "gdpo": __version__,
         "identity": identity,
-        "source": source,
+        "source": str(Path(source).absolute()) if Path(source).is_dir() else source,
         "versions": _versions(),
         "workflow": workflow,
     }
