@@ -88,7 +88,7 @@ class GDPOExportGGUF:
         rewards: Objective | None = None,
         unique_id: str | None = None,
     ) -> dict:
-        """Export and verify; see `gdpo.export.export_gguf`."""
+        """Export and verify; see `gdpo.export_gguf`."""
         folder = (model.run or resolve_output(_UNTRAINED)) / "gguf"
         check_tree(folder, "name")
         types = tuple(dict.fromkeys([type] if also == NONE else [type, also]))

@@ -78,7 +78,7 @@ class GDPOLoadModel:
         hub_model: str,
         unique_id: str | None = None,
     ) -> tuple[Policy]:
-        """Tell what the weights need, and load the model; see `gdpo.loading.load_policy`."""
+        """Tell what the weights need, and load the model; see `gdpo.load_policy`."""
         host.make_room()
         source, device = _source(model, hub_model.strip()), host.choose_device(device)
         allowed = host.allows_download()

@@ -75,7 +75,7 @@ class GDPOPlotConvergence:
 
     @guarded
     def plot(self, saved_runs: str = "", **linked: TrainResult) -> dict:
-        """Draw the runs; see `gdpo.plotting.plot_convergence`."""
+        """Draw the runs; see `gdpo.plot_convergence`."""
         import torch
 
         folders = [linked[name].folder for name in sorted(linked)]

@@ -22,5 +22,5 @@ PACK = headless.load_pack(ROOT)
 
 
 def submodule(name: str) -> ModuleType:
-    """A module of the loaded pack, e.g. `nodes.workflow`; not the same as an import of that name."""
+    """A module of the loaded pack, e.g. `nodes.headless.workflow`; not the same as an import of that name."""
     return headless.submodule(PACK, name)

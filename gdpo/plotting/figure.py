@@ -1,7 +1,7 @@
 """One figure of one or several runs: did the rewards rise, and at what price?
 
 Everything is drawn through matplotlib's objects, never through pyplot, whose state is global and
-belongs to the host. What is drawn is prepared in `plot_data`, the panels are in `plot_panels`.
+belongs to the host. `data` prepares the content, `panels` draws its parts.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def load_pack(folder: Path = PACK) -> ModuleType:
 
 
 def submodule(pack: ModuleType, name: str) -> ModuleType:
-    """A module of the loaded pack, e.g. `nodes.workflow`."""
+    """A module of the loaded pack, e.g. `nodes.headless.workflow`."""
     return importlib.import_module(f"{pack.__name__}.{name}")
 
 

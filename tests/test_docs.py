@@ -1,0 +1,157 @@
+"""The documentation: its links, paths, figures and examples are those of the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from gguf_models import needs_llama
+
+import gdpo
+from gdpo.starter import MODEL_DIR
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "web/docs").glob("*.md"),
+])
+SOURCES = [
+    path
+    for top in ("gdpo", "nodes", "benchmarks", "scripts")
+    for path in (ROOT / top).rglob("*.py")
+]
+WORKFLOWS = sorted((ROOT / ".github").rglob("*.yml"))
+METHODS = ("group_dpo", "grpo", "gdpo_decoupled", "saturation_aware", "gdpo")
+
+
+def read(name: str | Path) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def show(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def code_block(page: str, language: str, containing: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", read(page), re.DOTALL)
+    (found,) = [block for block in blocks if containing in block]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=show)
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    local = [link.partition("#")[0] for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("file", [*PAGES, *SOURCES], ids=show)
+def test_paths_in_backticks_exist(file):
+    tops = "gdpo|nodes|web|docs|tests|scripts|benchmarks|locales|workflows|example_workflows"
+    named = re.findall(rf"`((?:{tops})/[\w./-]*)`", file.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_environment_variable_of_the_pack_is_documented():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [*SOURCES, ROOT / "run.py"])
+    asked = r'os\.environ(?:\.get\(|\.setdefault\(|\[)"(\w+)"|^[A-Z_]+ = "(GDPO_[A-Z_]+)"$'
+    names = {name for pair in re.findall(asked, text, re.MULTILINE) for name in pair if name}
+    assert {"GDPO_ALLOW_DOWNLOAD", "GDPO_LLAMA_CPP", "GDPO_CUDA_GRAPHS"} <= names
+    ours = names - {"PYTHONPATH"}  # Python's own, which run.py only adds to
+    page = read("docs/environment.md")
+    assert [name for name in sorted(ours) if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ja.md"])
+def test_every_node_is_linked_to_its_help_page(page):
+    pages = {f"web/docs/{path.name}" for path in (ROOT / "web/docs").glob("*.md")}
+    assert pages - set(re.findall(r"\]\((web/docs/[^)]+)\)", read(page))) == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ja.md"])
+def test_the_results_are_those_of_the_benchmark(page):
+    """Columns of the results: arm, runs, converged, steps, oscillation, below its start, worst reward, ..."""
+    results = read("benchmarks/results/convergence.md")
+    section = results.split("## The best of the others, all tasks")[1].split("\n## ")[0]
+    rows = {cells[0]: cells for line in section.splitlines() if len(cells := cells_of(line)) > 7}
+    for method in METHODS:
+        (line,) = [line for line in read(page).splitlines() if line.startswith(f"| `{method}`")]
+        found = re.findall(r"[\d.]+", line.partition("|")[2].partition("|")[2])
+        _, runs, share, _, oscillation, below, worst, *_ = rows[method]
+        assert runs == "32"
+        expected = [*re.findall(r"[\d.]+", share), below.split()[0], worst, oscillation.split()[0]]
+        assert found == expected, method
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=show)
+def test_workflows_parse_and_call_programs_that_exist(file):
+    assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict)
+    called = re.findall(r"python ([\w/]+\.py)", file.read_text(encoding="utf-8"))
+    assert [program for program in called if not (ROOT / program).is_file()] == []
+
+
+def test_versions_agree():
+    pinned = re.search(r"^ruff==(.+)$", read("constraints.txt"), re.MULTILINE)[1]
+    hooks = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert [repo["rev"] for repo in hooks if "ruff" in repo["repo"]] == [f"v{pinned}"]
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == gdpo.__version__
+
+
+def test_the_scorer_of_the_guide_works(tmp_path):
+    file = tmp_path / "questions.py"
+    file.write_text(code_block("docs/rewards.md", "python", "class Questions"), encoding="utf-8")
+    # By this name its relative imports are those of a file in gdpo/rewards.
+    spec = importlib.util.spec_from_file_location("gdpo.rewards.questions", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        reward = gdpo.Reward("asks", module.Questions(wanted=2))
+        texts = ("Why?", "Why? How?", "No.")
+        completions = [gdpo.Completion(text, tokens=2) for text in texts]
+        prompts = [gdpo.make_prompt("x")] * 3
+        scores = gdpo.score_rewards([reward], prompts, completions, lambda: None)
+        assert scores.tolist() == [[0.5, 1.0, 0.0]]
+        with pytest.raises(gdpo.RewardError, match="`wanted` must be at least 1"):
+            module.Questions(wanted=0)
+    finally:
+        del sys.modules[spec.name]
+
+
+@needs_llama
+def test_the_example_of_the_readme_runs(tmp_path):
+    """As a program, with the bundled model, little data and few steps in place of the large ones."""
+    program = code_block("README.md", "python", "import gdpo")
+    small = {
+        '"Qwen/Qwen2.5-0.5B-Instruct", precision="nf4", allow_download=True': (
+            f'{str(MODEL_DIR)!r}, device="cpu"'
+        ),
+        "steps=300": "steps=2, prompts_per_step=2, group_size=2, max_new_tokens=8",
+    }
+    for large, replacement in small.items():
+        assert large in program
+        program = program.replace(large, replacement)
+    (tmp_path / "example.py").write_text(program, encoding="utf-8")
+    row = '{"prompt": "What is 12 * 7?", "reference": "84"}\n'
+    for name in ("questions.jsonl", "heldout.jsonl"):
+        (tmp_path / name).write_text(row * 2, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "example.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "{'right': (" in done.stdout
+    assert (tmp_path / "first.png").is_file()
+    assert len(list((tmp_path / "runs/first/gguf").glob("*.gguf"))) == 1
