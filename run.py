@@ -3,11 +3,13 @@
     python run.py demo                 train, export, plot and chat with the bundled starter model
     python run.py workflow FILE.json   run a workflow saved in ComfyUI's API format
     python run.py test                 run all tests
+    python run.py coverage             run all tests and show which lines they miss
+    python run.py check                check style, types and the import graph
     python run.py bench NAME           run one of the benchmarks
 
-Only the standard library is used here: nothing else is there at the first start. What runs inside the
-environment is `nodes/headless/program.py`. No Python is touched that this program did not make; with --here the
-Python that you started is used as it is, and what it lacks is named.
+This file uses the standard library only: nothing else is there at the first start. Inside the environment it
+starts `nodes/headless/program.py`. It touches no Python that it did not make; with --here it uses the Python that
+you started as it is, and names what that lacks.
 """
 
 from __future__ import annotations
@@ -56,6 +58,47 @@ card, take the small one:
 Exit codes: 0 done, 1 failed (one line says why), 130 stopped by Ctrl-C.
 """
 
+# Command -> what it does, and examples.
+COMMANDS = {
+    "demo": (
+        "Train the bundled starter model with three rewards, export it, plot it and ask it something.",
+        "  python run.py demo\n  python run.py demo --output /tmp/first-try",
+    ),
+    "workflow": (
+        "Run a workflow that was saved in ComfyUI's API format, with ComfyUI's meaning.",
+        "  python run.py workflow my_training.json\n"
+        "  python run.py workflow my_training.json --set 5.steps=50 --set 5.run_name=shorter\n"
+        '  python run.py workflow my_training.json --set "GDPO Train.learning_rate=2e-4"',
+    ),
+    "test": (
+        "Run the tests; further arguments go to pytest.",
+        "  python run.py test\n  python run.py test -k workflow -x",
+    ),
+    "coverage": (
+        "Run the tests and show which lines they miss; further arguments go to pytest.",
+        "  python run.py coverage\n  python run.py coverage tests/test_nodes.py --cov-fail-under=0",
+    ),
+    "check": (
+        "Check style, types and the import graph, one line for each check.",
+        "  python run.py check",
+    ),
+    "bench": (
+        "Run a benchmark; further arguments go to it. Without NAME, list the benchmarks.",
+        "  python run.py bench\n  python run.py bench NAME",
+    ),
+}
+HERE = (
+    "use the Python that runs this, as it is: nothing is installed, only what is missing is named"
+)
+# Packages that only one command needs. bitsandbytes is optional for users, and its tests should run.
+TEST_PACKAGES = ("pytest", "bitsandbytes")
+PACKAGES = {
+    "test": TEST_PACKAGES,
+    "coverage": (*TEST_PACKAGES, "pytest-cov"),
+    "check": ("ruff", "pyright"),
+}
+IMPORT_GRAPH = ROOT / "scripts" / "import_graph.py"
+
 
 class SetupError(Exception):
     """The environment cannot be made; the message holds the remedy."""
@@ -74,6 +117,8 @@ def main(arguments: list[str]) -> int:
     try:
         command = choose_command(options, rest)
         python = check_here(options.command) if options.here else prepare(options.command)
+        if options.command == "check":
+            return check(python)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -84,44 +129,39 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and what `test` and `bench` pass on."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--here",
-        action="store_true",
-        help="use the Python that runs this, as it is: nothing is installed, only what is missing is named",
-    )
+    """The options, and the arguments that `test`, `coverage` and `bench` hand on."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, text: str, examples: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
+    for name, (text, examples) in COMMANDS.items():
+        command = commands.add_parser(
             name,
-            parents=[common],
             help=text,
             description=text,
             epilog=f"examples:\n{examples}\n\n{EPILOG}",
             formatter_class=layout,
             allow_abbrev=False,
         )
+        command.add_argument("--here", action="store_true", help=HERE)
+        if name in {"demo", "workflow"}:
+            command.add_argument(
+                "--output", metavar="DIR", default="output", help="output folder (default: output)"
+            )
+        if name == "workflow":
+            add_workflow_options(command)
+        if name == "bench":
+            text = "one of the programs in benchmarks/"
+            command.add_argument("name", nargs="?", metavar="NAME", help=text)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command in {"demo", "workflow", "check"}:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options, rest
 
-    output = {"metavar": "DIR", "default": "output", "help": "output folder (default: output)"}
-    demo = add(
-        "demo",
-        "Train the bundled starter model with three rewards, export it, plot it and ask it something.",
-        "  python run.py demo\n  python run.py demo --output /tmp/first-try",
-    )
-    demo.add_argument("--output", **output)
-    workflow = add(
-        "workflow",
-        "Run a workflow that was saved in ComfyUI's API format, with ComfyUI's meaning.",
-        "  python run.py workflow my_training.json\n"
-        "  python run.py workflow my_training.json --set 5.steps=50 --set 5.run_name=shorter\n"
-        '  python run.py workflow my_training.json --set "GDPO Train.learning_rate=2e-4"',
-    )
-    workflow.add_argument("file", metavar="FILE", help="JSON file in the API format")
-    workflow.add_argument(
+
+def add_workflow_options(command: argparse.ArgumentParser) -> None:
+    """Add what only `workflow` takes."""
+    command.add_argument("file", metavar="FILE", help="JSON file in the API format")
+    command.add_argument(
         "--set",
         metavar="NODE.INPUT=VALUE",
         action="append",
@@ -129,24 +169,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         dest="settings",
         help="replace an input; NODE is a node's id or its title, VALUE is JSON or text (repeatable)",
     )
-    workflow.add_argument("--output", **output)
-    workflow.add_argument("--input", metavar="DIR", help="folder of prompt files (default: input)")
-    workflow.add_argument("--models", metavar="DIR", help="folder of models (default: models/LLM)")
-    add(
-        "test",
-        "Run the tests; further arguments go to pytest.",
-        "  python run.py test\n  python run.py test -k workflow -x",
-    )
-    bench = add(
-        "bench",
-        "Run a benchmark; further arguments go to it. Without NAME, list the benchmarks.",
-        "  python run.py bench\n  python run.py bench NAME",
-    )
-    bench.add_argument("name", nargs="?", metavar="NAME", help="one of the programs in benchmarks/")
-    options, rest = parser.parse_known_args(arguments)
-    if rest and options.command in {"demo", "workflow"}:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return options, rest
+    command.add_argument("--input", metavar="DIR", help="folder of prompt files (default: input)")
+    command.add_argument("--models", metavar="DIR", help="folder of models (default: models/LLM)")
 
 
 def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
@@ -160,9 +184,11 @@ def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
         folders += ["--input", options.input] if options.input else []
         folders += ["--models", options.models] if options.models else []
         return [headless, "workflow", *settings, *folders, "--", options.file]
-    if options.command == "test":
+    if options.command in {"test", "coverage"}:
         os.chdir(ROOT)
-        return ["-m", "pytest", *rest]
+        return ["-m", "pytest", *(["--cov"] if options.command == "coverage" else []), *rest]
+    if options.command == "check":
+        return []
     known = benchmarks()
     if options.name not in known:
         listed = ", ".join(known) or "none yet"
@@ -171,6 +197,40 @@ def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
         filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
     )
     return ["-m", f"benchmarks.{options.name}", *rest]
+
+
+def check(python: Path) -> int:
+    """Run all checks and print a line for each, and the output of those that failed; 1 if any did."""
+    failed = 0
+    for name, command in checks(python).items():
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        print(f"{verdict(done.returncode)}: {name}", flush=True)
+        if done.returncode:
+            failed = 1
+            say(f"{done.stdout.rstrip()}\n{done.stderr.rstrip()}".strip())
+    return failed
+
+
+def checks(python: Path) -> dict[str, list[str]]:
+    """Each check's command, by its name."""
+    module = [str(python), "-m"]
+    found = {
+        "ruff check": [*module, "ruff", "check", "."],
+        "ruff format": [*module, "ruff", "format", "--check", "."],
+        "pyright": [*module, "pyright", "--pythonpath", str(python)],
+    }
+    if IMPORT_GRAPH.exists():
+        found["import graph"] = [str(python), str(IMPORT_GRAPH)]
+    return found
+
+
+def verdict(code: int) -> str:
+    """What a check's exit code means: all of them end with 1 when they find something."""
+    if code == 0:
+        return "passed"
+    if code == 1:
+        return "failed"
+    return f"error: could not run (exit code {code}; mend what its message names and start again)"
 
 
 def benchmarks() -> list[str]:
@@ -204,7 +264,7 @@ def check_here(command: str) -> Path:
     """
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))]
-    needed = ["torch", *names, *test_packages(command)]
+    needed = ["torch", *names, *PACKAGES.get(command, ())]
     missing = [name for name in needed if not is_installed(name)]
     if missing:
         raise SetupError(
@@ -223,11 +283,6 @@ def is_installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def test_packages(command: str) -> list[str]:
-    """What only the tests need: bitsandbytes is optional for users, and its tests should run."""
-    return ["pytest", "bitsandbytes"] if command == "test" else []
 
 
 def prepare(command: str) -> Path:
@@ -253,13 +308,24 @@ def prepare(command: str) -> Path:
         run_stage("installing packages", [*pip, "torch", "-r", str(REQUIREMENTS)])
 
     once("packages", digest, packages)
-    if command == "test":
-        run_tests = [*pip, *test_packages(command)]
-        once("tests", digest, lambda: run_stage("installing the tests' packages", run_tests))
+    if command in PACKAGES:
+        title = f"installing packages for `{command}`"
+        once(command, digest, lambda: run_stage(title, [*pip, *PACKAGES[command]]))
+    if command == "check":
+        once("pyright", digest, lambda: run_stage(*fetch_pyright(python)))
+        return python
     # A failed compilation is tried again when something that it depends on has changed.
     once("llama", f"{digest} {find_compiler()}", lambda: compile_llama(python, pip))
     once("converter", digest, lambda: fetch_converter(python))
     return python
+
+
+def fetch_pyright(python: Path) -> tuple[str, list[str], str]:
+    """The stage that starts pyright once: the Python package then fetches the program from npm."""
+    remedy = (
+        "connect to a network and start again; where nodejs.org is not reached, install Node.js"
+    )
+    return "fetching pyright from npm", [str(python), "-m", "pyright", "--version"], remedy
 
 
 def ensure_venv() -> dict[str, str]:
@@ -348,7 +414,6 @@ def run_stage(
         SetupError: It failed; the last lines of its output have been shown.
     """
     begin = time.monotonic()
-    shown = sys.stderr.isatty()
     with LOG.open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -359,32 +424,31 @@ def run_stage(
             env=environment,
         )
         try:
-            while process.poll() is None:
-                if shown:
-                    doing = last_lines(1)[:60].ljust(60)
-                    print(
-                        f"\r  {title} {time.monotonic() - begin:4.0f} s  {doing}",
-                        end="",
-                        file=sys.stderr,
-                    )
-                try:
-                    process.wait(timeout=1)
-                except subprocess.TimeoutExpired:
-                    continue
+            watch(process, title, begin)
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    seconds = time.monotonic() - begin
-    print(
-        f"{chr(13) if shown else ''}  {title} {seconds:4.0f} s".ljust(90 if shown else 0),
-        file=sys.stderr,
-    )
+    line = f"  {title} {time.monotonic() - begin:4.0f} s"
+    say(f"\r{line}".ljust(90) if sys.stderr.isatty() else line)
     if process.returncode != 0:
-        print(last_lines(SHOWN_LOG_LINES), file=sys.stderr)
+        say(last_lines(SHOWN_LOG_LINES))
         raise SetupError(
             f"{title} failed ({remedy or 'see above; check the network and start again'})"
         )
+
+
+def watch(process: subprocess.Popen, title: str, begin: float) -> None:
+    """Wait for a stage's end; on a terminal show the seconds and the last line of its output."""
+    while process.poll() is None:
+        if sys.stderr.isatty():
+            doing = last_lines(1)[:60].ljust(60)
+            shown = f"\r  {title} {time.monotonic() - begin:4.0f} s  {doing}"
+            print(shown, end="", file=sys.stderr)
+        try:
+            process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def last_lines(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,9 @@ def start(*arguments, **options):
 # --- command line --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["test"], ["workflow"], ["bench"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["test"], ["coverage"], ["check"], ["workflow"], ["bench"]]
+)
 def test_help_shows_examples_and_how_to_avoid_the_cuda_build(command):
     done = start(*command, "--help")
     assert done.returncode == 0
@@ -70,7 +73,8 @@ def test_help_shows_examples_and_how_to_avoid_the_cuda_build(command):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demmo"], ["demo", "--outptu", "x"], ["workflow"], ["demo", "x"]]
+    "command",
+    [[], ["demmo"], ["demo", "--outptu", "x"], ["workflow"], ["demo", "x"], ["check", "x"]],
 )
 def test_wrong_command_line_is_refused(command):
     done = start(*command)
@@ -95,6 +99,7 @@ def test_commands_become_what_runs_in_the_environment(run, monkeypatch):
     assert command_of(run, "test", "-k", "a and b", "-x", "tests/test_run.py", "--here") == [
         *("-m", "pytest", "-k", "a and b", "-x", "tests/test_run.py")
     ]
+    assert command_of(run, "coverage", "-x") == ["-m", "pytest", "--cov", "-x"]
     given = command_of(
         run, "workflow", "f.json", "--set", "1.a=-2", "--set", "b.c=d e", "--models", "m"
     )
@@ -102,6 +107,11 @@ def test_commands_become_what_runs_in_the_environment(run, monkeypatch):
         *(headless, "workflow", "--set", "1.a=-2", "--set", "b.c=d e"),
         *("--output", "output", "--models", "m", "--", "f.json"),
     ]
+
+
+def test_the_benchmarks_are_those_that_are_documented():
+    done = start("bench")
+    assert done.stdout.split() == ["convergence", "cost", "memory", "sharing", "speed"]
 
 
 def test_benchmarks_are_listed_and_started_by_name(run, monkeypatch, tmp_path, capsys):
@@ -160,8 +170,61 @@ def test_first_start_goes_through_all_stages_and_the_second_through_none(run, st
     run.prepare("demo")
     assert stages == []
     run.prepare("test")
-    assert titles(stages) == ["installing the tests' packages"]
+    assert titles(stages) == ["installing packages for `test`"]
     assert stages[0][1][-2:] == ["pytest", "bitsandbytes"]
+
+
+def test_checks_have_stages_of_their_own_and_need_no_llama(run, stages):
+    run.prepare("check")
+    assert titles(stages) == [
+        "making .venv",
+        "installing packages",
+        "installing packages for `check`",
+        "fetching pyright from npm",
+    ]
+    assert stages[2][1][-2:] == ["ruff", "pyright"]
+    stages.clear()
+    run.prepare("check")
+    assert stages == []
+    run.prepare("coverage")
+    assert titles(stages)[0] == "installing packages for `coverage`"
+    assert stages[0][1][-3:] == ["pytest", "bitsandbytes", "pytest-cov"]
+
+
+def test_developers_tools_are_pinned():
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    for name in ("ruff", "pyright", "pytest-cov", "pytest", "bitsandbytes"):
+        assert re.search(rf"^{name}==\d", pinned, re.MULTILINE), name
+
+
+def test_each_check_gets_a_line_and_any_that_does_not_pass_fails_the_whole(
+    run, monkeypatch, capsys
+):
+    def ending(code: int) -> list[str]:
+        return [sys.executable, "-c", f"print('because', {code}); raise SystemExit({code})"]
+
+    found = {"first": ending(0), "second": ending(1), "third": ending(2), "last": ending(0)}
+    monkeypatch.setattr(run, "checks", lambda _python: found)
+    assert run.check(Path(sys.executable)) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "passed: first",
+        "failed: second",
+        "error: could not run (exit code 2; mend what its message names and start again): third",
+        "passed: last",
+    ]
+    assert shown.err.splitlines() == ["because 1", "because 2"]
+    monkeypatch.setattr(run, "checks", lambda _python: {"first": ending(0)})
+    assert run.check(Path(sys.executable)) == 0
+
+
+def test_the_checks_are_those_of_the_tools_and_of_the_import_graph_where_there_is_one(
+    run, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(run, "IMPORT_GRAPH", tmp_path / "graph.py")
+    assert list(run.checks(Path("py"))) == ["ruff check", "ruff format", "pyright"]
+    run.IMPORT_GRAPH.touch()
+    assert run.checks(Path("py"))["import graph"] == ["py", str(tmp_path / "graph.py")]
 
 
 def test_installing_keeps_to_the_tested_set_and_builds_llama_lean(run, stages, monkeypatch):
