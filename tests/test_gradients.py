@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rounding import bound, close, float64_throughout, path_length
 
 from gdpo.policies.policy import trainable
 from gdpo.prompts import Prompt
@@ -12,11 +13,12 @@ from gdpo.update.logprobs import checkpointing, score_tokens
 from gdpo.update.reward_gradients import RewardGradients
 
 K = 5
+F64 = torch.float64
 
 
 @pytest.fixture
 def training(tiny_policy):
-    """A model with a random adapter on it, and rollouts of different lengths."""
+    """A float64 model with a random adapter on it, and rollouts of different lengths."""
     with trainable(tiny_policy, rank=4, alpha=8, seed=1) as model:
         generator = torch.Generator().manual_seed(2)
         for name, parameter in model.named_parameters():
@@ -30,7 +32,13 @@ def training(tiny_policy):
         rollouts = sample(
             model, tiny_policy.base.tokenizer, prompts, group_size=4, max_new_tokens=12, seed=3
         )
-        yield model, rollouts
+        with float64_throughout():
+            yield model.double(), rollouts
+
+
+def terms(model, rollouts) -> int:
+    """Number of additions that make an entry of a gradient, forward and back."""
+    return 2 * int(rollouts.lengths.sum()) * path_length(model)
 
 
 def log_likelihoods(model, rollouts, rows):
@@ -61,8 +69,8 @@ def one_pass(model, rollouts, combination, advantages, *, seed=0, micro_batch=8,
 @pytest.mark.parametrize("enabled", [False, True])
 def test_one_pass_equals_k_separate_passes(training, micro_batch, enabled):
     model, rollouts = training
-    advantages = torch.randn(K, 8, generator=torch.Generator().manual_seed(4))
-    weights = torch.tensor([0.5, -1.0, 2.0, 0.1, 0.7])
+    advantages = torch.randn(K, 8, generator=torch.Generator().manual_seed(4), dtype=F64)
+    weights = torch.tensor([0.5, -1.0, 2.0, 0.1, 0.7], dtype=F64)
     parameters, expected = separate_passes(model, rollouts, advantages / 8)
 
     gradients = one_pass(
@@ -75,27 +83,24 @@ def test_one_pass_equals_k_separate_passes(training, micro_batch, enabled):
     ):
         wanted = torch.einsum("k,k...->...", weights, each)
         assert wanted.abs().max() > 1e-5
-        close(combined, wanted)
-        close(sketch, gradients.sketch(each))  # as if the K gradients had been kept
-
-
-def close(found, wanted):
-    scale = 1e-5 * float(wanted.abs().max())
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=scale)
+        close(combined, wanted, terms(model, rollouts))
+        # As if the K gradients had been kept.
+        close(sketch, gradients.sketch(each), terms(model, rollouts))
 
 
 def test_squared_norms_are_those_of_each_completion_alone(training):
     model, rollouts = training
-    _, each = separate_passes(model, rollouts, torch.eye(8))
+    _, each = separate_passes(model, rollouts, torch.eye(8, dtype=F64))
     expected = sum(g.flatten(1).square().sum(1) for g in each)
     gradients = one_pass(model, rollouts, torch.ones(8), torch.ones(1, 8))
-    torch.testing.assert_close(gradients.squared_norms, expected, rtol=1e-4, atol=0)
+    relative = bound(terms(model, rollouts), dtype=F64)
+    torch.testing.assert_close(gradients.squared_norms, expected, rtol=relative, atol=0)
 
 
 def test_the_sketches_inner_products_are_unbiased_and_close(training):
     """Over 64 draws of the signs the mean approaches the exact inner products; one draw is near already."""
     model, rollouts = training
-    advantages = torch.randn(3, 8, generator=torch.Generator().manual_seed(6))
+    advantages = torch.randn(3, 8, generator=torch.Generator().manual_seed(6), dtype=F64)
     _, expected = separate_passes(model, rollouts, advantages / 8)
     flat = torch.cat([g.flatten(1) for g in expected], 1).double()
     exact = flat @ flat.T
@@ -164,12 +169,12 @@ def test_layers_with_further_dimensions_count_and_flattened_ones_are_refused():
         def linear(self):
             return self.q["lora_A"]["default"]
 
-    model, inputs = Holder(), torch.randn(4, 1, 6, 5)
+    model, inputs = Holder().double(), torch.randn(4, 1, 6, 5, dtype=F64)
     expected = torch.autograd.grad(model.linear(inputs).square().sum(), model.linear.weight)[0]
     gradients = RewardGradients(model, torch.ones(4), torch.ones(1, 4), 0)
     with gradients.recording():
         gradients.backward(model.linear(inputs).square().sum((1, 2, 3)), torch.arange(4))
-        torch.testing.assert_close(4 * gradients.combined[0], expected, rtol=1e-5, atol=1e-4)
+        close(4 * gradients.combined[0], expected, 4 * 6 * 5)
         flat = model.linear(inputs.flatten(0, 2)).square().sum()
         with pytest.raises(TrainingError, match=r"shape \(24, 5\) for 4 completions"):
             gradients.backward(flat[None], torch.arange(4))
@@ -184,7 +189,7 @@ def test_the_model_is_as_before_after_recording(training):
         during = log_likelihoods(model, rollouts, rows)
     after = log_likelihoods(model, rollouts, rows)
     assert torch.equal(before, after)
-    torch.testing.assert_close(during, before, rtol=1e-6, atol=1e-6)
+    close(during, before, terms(model, rollouts))
     after.sum().backward()  # ordinary autograd works again
     assert all(p.grad is not None for p in gradients.parameters)
 

@@ -55,7 +55,8 @@ class SharedPrompts:
         self._kept = [part for layer in cached_layers(cache) for part in (layer.keys, layer.values)]
         self._combination = combination
         self._cotangents = [
-            torch.zeros(t.shape, device=t.device) if t.requires_grad else None for t in self._kept
+            torch.zeros(t.shape, dtype=_sum_type(t), device=t.device) if t.requires_grad else None
+            for t in self._kept
         ]
 
     def score(self, rows: Tensor, temperature: float) -> TokenScores:
@@ -91,7 +92,8 @@ class SharedPrompts:
         """A cache with each completion's copy of its prompt's keys and values."""
         shares = None
         if self._combination is not None:  # c_i in row `places[i]`, column i
-            shares = torch.zeros(len(self._mask), len(rows), device=places.device)
+            kind = {"dtype": _sum_type(self._kept[0]), "device": places.device}
+            shares = torch.zeros(len(self._mask), len(rows), **kind)
             columns = torch.arange(len(rows), device=places.device)
             shares[places, columns] = self._combination.to(shares)[rows]
         copies = []
@@ -108,7 +110,7 @@ class SharedPrompts:
 
 
 class _Spread(torch.autograd.Function):
-    """Rows to their copies; on the way back the copies' weighted sums are added to a buffer, in fp32."""
+    """Rows to their copies; on the way back the copies' weighted sums are added to a buffer."""
 
     @staticmethod
     def forward(ctx: Any, kept: Tensor, places: Tensor, shares: Tensor, found: Tensor) -> Tensor:
@@ -120,3 +122,8 @@ class _Spread(torch.autograd.Function):
         found = ctx.found
         found.flatten(1).addmm_(ctx.shares.to(found), cotangents.flatten(1).to(found))
         return None, None, None, None
+
+
+def _sum_type(tensor: Tensor) -> torch.dtype:
+    """The type in which numbers of `tensor` are added up: float32, or float64 where they are of it."""
+    return torch.promote_types(tensor.dtype, torch.float32)
