@@ -624,7 +624,7 @@ def offsets(folder: Path, fence: Fence) -> None:
 MODELS: dict[str, tuple[Callable[[Path, Fence], object], str]] = {
     "pickle instead of safetensors": (pickled, "no \\*.safetensors"),
     "weights in another format": (no_weights, "no \\*.safetensors"),
-    "code of its own": (own_code, "cannot be loaded"),
+    "code of its own": (own_code, "never run"),
     "kernel from the hub": (
         lambda folder, _: change(folder / "config.json", attn_implementation="attacker/kernel"),
         "code from outside",
