@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from .architectures import check_architectures
 from .errors import PolicyError
 from .heap import lean_heap
-from .model_files import check_model_folder, digest_folder
+from .model_files import check_model_folder, digest_folder, read_json
 from .policy import Base, Policy
 from .templates import check_template
 
@@ -51,6 +52,7 @@ def load_policy(
     tokenizer = _load_tokenizer(source, folder)
     with lean_heap(device):
         module = _load_model(source, folder, precision, device)
+    check_architectures(read_json(folder / "config.json"), module, source)
     rows = module.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise PolicyError(

@@ -85,7 +85,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         converter = find_converter()
     except ConverterError as error:
         raise ExportError(str(error)) from error
-    _check_architecture(config, converter)
+    _check_architecture(config, type(policy.base.model).__name__, converter)
     _check_sentencepiece(source)
     _check_experts(policy)
     _check_rows(policy, types)
@@ -146,17 +146,19 @@ def _check_adapter(policy: Policy) -> None:
         raise ExportError(f"Only LoRA adapters can be merged into a GGUF. Found {shorten(kind)}.")
 
 
-def _check_architecture(config: dict, converter: Path) -> None:
+def _check_architecture(config: dict, loaded: str, converter: Path) -> None:
+    """The converter gets the base's own config.json, or one that names the loaded class alone."""
     # A table of names in newer converters, decorators in older ones; the name is quoted in both.
     package = converter / "conversion" / "__init__.py"
     listing = package if package.is_file() else converter / "convert_hf_to_gguf.py"
     text = listing.read_text(encoding="utf-8")
-    architectures = config.get("architectures") or ["none"]
-    if not any(f'"{name}"' in text for name in architectures):
-        raise ExportError(
-            f"llama.cpp's converter in {str(converter)!r} does not know the architecture "
-            f"{architectures[0]!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
-        )
+    first = (config.get("architectures") or [loaded])[0]
+    for name in {first: None, loaded: None}:
+        if f'"{name}"' not in text:
+            raise ExportError(
+                f"llama.cpp's converter in {str(converter)!r} does not know the architecture "
+                f"{name!r}; train a model that it knows (Llama, Qwen, Gemma, Mistral, ...) or a newer one."
+            )
 
 
 def _check_sentencepiece(source: Path) -> None:

@@ -74,9 +74,10 @@ def save_merged(model: Any, source: Path, folder: Path) -> None:
 def _keep_config(model: Any, source: Path, folder: Path) -> None:
     """Prefer the base's own config.json: the form that converters of any age know.
 
-    (transformers 5 writes other keys than 4, `rope_parameters` for one.) Where the loaded class is another
-    than the file names, as with the language part of a multimodal model, the saved one stays.
+    (transformers 5 writes other keys than 4, `rope_parameters` for one.) Where the loaded class is not the
+    first that the file names, as with the language part of a multimodal model, the saved one stays.
     """
     own = source / "config.json"
-    if type(model).__name__ in json.loads(own.read_text(encoding="utf-8")).get("architectures", ()):
+    names = json.loads(own.read_text(encoding="utf-8")).get("architectures") or []
+    if names[:1] == [type(model).__name__]:
         shutil.copyfile(own, folder / "config.json")
