@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from .adapter_config import check_adapter_config
 from .errors import PolicyError, shorten
 from .prompts import Prompt
 from .templates import time_limit
@@ -189,13 +190,14 @@ def load_adapter(folder: Path) -> Adapter:
     """Read an adapter from peft's two standard files.
 
     Raises:
-        PolicyError: A file is missing or damaged.
+        PolicyError: A file is missing or damaged, or has settings that this pack never writes.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = check_adapter_config(config, fresh_config(1, 1), str(folder))
         return Adapter(config, load_file(folder / _ADAPTER_FILE))
     except (OSError, ValueError, SafetensorError) as error:
         raise PolicyError(
