@@ -45,7 +45,7 @@ def generate(
     request = {
         "task": f"Running {gguf.name}",
         "command": "generate",
-        "gguf": str(gguf),
+        "gguf": str(gguf.absolute()),
         "conversations": [
             [{"role": role, "content": content} for role, content in prompt.messages]
             for prompt in prompts

@@ -67,6 +67,7 @@ def pre_tokenizer_type(tokenizer: dict) -> str | None:
 
 def convert(request: dict) -> Iterator[dict]:
     """Convert the folder `model` once for each of `outputs`, a list of [type, path]."""
+    _forbid_remote_code()
     module = _load(Path(request["converter"]))
     _accept_unknown_vocabularies(module, Path(request["model"]))
     for kind, path in request["outputs"]:
@@ -76,8 +77,35 @@ def convert(request: dict) -> Iterator[dict]:
         yield {"type": kind}
 
 
+def _forbid_remote_code() -> None:
+    """The converter asks transformers in many places for code that comes with the model: never here.
+
+    Every way to such code leads through this module, and other modules take their names from it when they are
+    imported, which comes later.
+    """
+    from transformers import dynamic_module_utils
+
+    resolve = dynamic_module_utils.resolve_trust_remote_code
+
+    def distrust(*arguments: object, **options: object) -> object:
+        if "trust_remote_code" in options:
+            return resolve(*arguments, **{**options, "trust_remote_code": False})
+        return resolve(False, *arguments[1:], **options)
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError("code that comes with a model is never run")
+
+    replaced = {"resolve_trust_remote_code": distrust}
+    for name in ("get_class_from_dynamic_module", "get_class_in_module", "get_cached_module_file"):
+        replaced[name] = refuse
+    for module in [m for n, m in sys.modules.items() if n.partition(".")[0] == "transformers"]:
+        for name, function in replaced.items():
+            if name in vars(module):
+                setattr(module, name, function)
+
+
 def _load(folder: Path) -> ModuleType:
-    sys.path[0] = str(folder)  # instead of this script's folder
+    sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location("convert_hf_to_gguf", folder / _SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -128,10 +128,10 @@ def _convert(job: _Job) -> dict[str, Path]:
     expected = sum(_expected_bytes(job, kind) for kind in files)
     request = {
         "task": "Converting to GGUF",
-        "converter": str(job.plan.converter),
-        "model": str(job.work / "merged"),
+        "converter": str(job.plan.converter.absolute()),
+        "model": str(job.work.absolute() / "merged"),
         "name": job.name,
-        "outputs": [[kind, str(path)] for kind, path in files.items()],
+        "outputs": [[kind, str(path.absolute())] for kind, path in files.items()],
     }
     run_worker(
         CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
@@ -146,8 +146,8 @@ def _quantize(job: _Job, source: Path, kind: str) -> Path:
     request = {
         "task": f"Quantising to {kind}",
         "command": "quantize",
-        "source": str(source),
-        "target": str(target),
+        "source": str(source.absolute()),
+        "target": str(target.absolute()),
         "ftype": FORMATS[kind].ftype,
     }
     poll = _watch(job, f"Quantise to {kind}", [target], _expected_bytes(job, kind))

@@ -69,12 +69,12 @@ def compare_file(
     request = {
         "task": f"Loading {path.name} to verify it",
         "command": "logits",
-        "gguf": str(path),
+        "gguf": str(path.absolute()),
         "texts": [*material.rendered, *material.answered, *PROBES],
         "add_bos": material.plain,
         "conversations": conversations,
         "sequences": material.sequences,
-        "output": str(output),
+        "output": str(output.absolute()),
     }
     name = f"Verify {path.stem}"
     progress.phase(name, 0, len(material.sequences))

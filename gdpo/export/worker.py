@@ -17,21 +17,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import ExportError, GDPOError
+from .surroundings import environment, package_folders
 
+START = Path(__file__).with_name("start.py")
 CONVERT_WORKER = Path(__file__).with_name("convert_worker.py")
 LLAMA_WORKER = Path(__file__).with_name("llama_worker.py")
 
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 5.0
-# GGML_NO_BACKTRACE: on an abort ggml would start a debugger. Threads without work that spin for ever slow a
-# busy machine down by up to 40 times; those that sleep at once wake up late. GNU's OpenMP counts turns,
-# Intel's and LLVM's milliseconds.
-_WAITING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
-_ENVIRONMENT = {
-    "GGML_NO_BACKTRACE": "1",
-    "PYTHONIOENCODING": "utf-8",
-    "PYTHONUNBUFFERED": "1",
-}
+# Isolated from the user's own start-up files and module paths; unbuffered, in UTF-8.
+_PYTHON = ("-I", "-u", "-X", "utf8")
 
 
 def run_worker(
@@ -46,7 +41,7 @@ def run_worker(
 
     Args:
         script: `CONVERT_WORKER` or `LLAMA_WORKER`.
-        request: Plain JSON.
+        request: Plain JSON, with whole paths: the worker's own folder is an empty one.
         poll: Called while the worker runs; if it raises, the worker is killed.
         on_lines: Called with the number of response lines whenever more have come; may raise too.
         error: Raised when the worker fails, with the reason the worker or llama.cpp gave.
@@ -55,19 +50,10 @@ def run_worker(
         GDPOError: Of the class `error`.
     """
     with tempfile.TemporaryDirectory(prefix="gdpo-", ignore_cleanup_errors=True) as scratch:
-        folder = Path(scratch)
-        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        folder = Path(scratch).absolute()
         response = folder / "response.jsonl"
         response.touch()
-        with (folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(script), str(folder / "request.json"), str(response)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
-            )
+        process = _start(script, request, folder)
         try:
             code = _wait(process, response, poll, on_lines)
         finally:
@@ -79,6 +65,29 @@ def run_worker(
                 f"{request.get('task', 'The worker')} failed: {_reason(code, lines, text)}."
             )
         return lines
+
+
+def _start(script: Path, request: Mapping[str, object], folder: Path) -> subprocess.Popen:
+    """A worker in an empty folder, which knows of its parent the packages and how to compute.
+
+    Paths of strangers are relative to nothing there, and no secret of the parent's is in its reach.
+    """
+    whole = {**request, "packages": package_folders()}
+    (folder / "request.json").write_text(json.dumps(whole), encoding="utf-8")
+    home, empty = folder / "home", folder / "empty"
+    home.mkdir()
+    empty.mkdir()
+    with (folder / "log.txt").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *_PYTHON, str(START), str(script.absolute())]
+            + [str(folder / "request.json"), str(folder / "response.jsonl")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=empty,
+            env=environment(os.environ, home),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
+        )
 
 
 def _wait(
@@ -130,9 +139,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _environment() -> dict[str, str]:
-    """The worker's; what the user has set counts."""
-    waiting = {} if "OMP_WAIT_POLICY" in os.environ else _WAITING
-    return _ENVIRONMENT | waiting | os.environ
