@@ -1,292 +1,223 @@
-"""No code that comes with a model is ever run, in this process or in a worker."""
+"""No code of a stranger runs, in this process or in a worker, whatever a model's files name.
+
+Each entry puts something into an honest model. Either Load Model refuses it with one line, or the model is used to
+the end, and then this process and its workers have imported, compiled, started and connected to nothing more than
+the honest model made them.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import pytest
-from conftest import make_model
-from gguf_models import needs_converter
+from gguf_models import needs_converter, needs_llama
+from strangers import change, honest_model, plant, watched
 
-from gdpo.errors import ExportError, GDPOError, PolicyError
-from gdpo.export import converter, merge
+from gdpo.errors import PolicyError
+from gdpo.export import converter
 from gdpo.export.pipeline import export_gguf
-from gdpo.llamacpp import process
-from gdpo.policies.adapter import load_adapter, read_adapter, save_adapter
+from gdpo.llamacpp import process as worker
+from gdpo.llamacpp.generate import generate
+from gdpo.policies.adapter import fresh_config, load_adapter
+from gdpo.policies.architectures import check_architectures
+from gdpo.policies.chat import render_prompt
 from gdpo.policies.loading import load_policy
-from gdpo.policies.policy import trainable
+from gdpo.prompts import make_prompt
 
-AUDITED = Path(__file__).with_name("audited_worker.py")
-MARK = "GDPO_STRANGER_RAN"
+PROMPT = make_prompt("thank you")
+REMOTE = {"AutoTokenizer": ["models/LLM/evil--evil.Tok", None]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return honest_model(tmp_path_factory.mktemp("honest") / "model")
 
 
 @pytest.fixture
-def ran(tmp_path):
-    """The file that a stranger's code leaves if it ever runs."""
-    return tmp_path / "ran"
-
-
-@pytest.fixture
-def stranger(tmp_path, ran, monkeypatch):
-    """An honest small Llama as `models/LLM/evil`, with code beside it; the working directory is above it."""
-    folder = make_model(tmp_path / "models" / "LLM" / "evil")
-    code = (
-        f"open({str(ran)!r}, 'w').close()\n"
-        "from transformers import PreTrainedTokenizerFast as Tok, PretrainedConfig as Config\n"
-        "from transformers import LlamaForCausalLM as Model\n"
-    )
-    (folder / "evil.py").write_text(code)
+def evil(model, tmp_path, monkeypatch) -> Path:
+    """A model's folder with code in it, at a place that a path relative to the working directory names."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    return folder
+    folder = Path(copytree(model, tmp_path / "models" / "LLM" / "evil"))
+    plant(folder, tmp_path / "mark")
+    yield folder
+    assert not (tmp_path / "mark").exists(), "code of the model ran"
 
 
-def change(file: Path, **entries) -> None:
-    content = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**content, **entries}))
+def use(folder: Path, out: Path) -> None:
+    """All that is done with a model: load, render, export with everything that is verified, answer."""
+    policy = load_policy(folder, device="cpu")
+    render_prompt(policy.base.tokenizer, PROMPT)
+    (file,) = export_gguf(policy, out, "m", types=["F16"], prompts=[PROMPT])
+    if converter.runtime_version():
+        generate(file.path, [PROMPT], max_new_tokens=2, temperature=0.0, seed=0)
 
 
-def names_a_tokenizer(folder: Path) -> None:
-    code = ["models/LLM/evil--evil.Tok", None]
-    change(folder / "config.json", architectures=["DreamModel", "LlamaForCausalLM"])
-    change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": code})
+# --- code that is named ------------------------------------------------------------------------------
+
+Attack = Callable[[Path], object]
 
 
-NAMED = {
-    "tokenizer by path": names_a_tokenizer,
-    "tokenizer": lambda f: change(
-        f / "tokenizer_config.json", auto_map={"AutoTokenizer": "evil.Tok"}
+def config(**entries: object) -> Attack:
+    return lambda folder: change(folder / "config.json", **entries)
+
+
+def tokenizer(**entries: object) -> Attack:
+    return lambda folder: change(folder / "tokenizer_config.json", **entries)
+
+
+def other(name: str, **entries: object) -> Attack:
+    def attack(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        change(folder / name, **entries)
+
+    return attack
+
+
+REFUSED: dict[str, tuple[Attack, str]] = {
+    "tokenizer's code": (tokenizer(auto_map=REMOTE), "tokenizer_config.json.*auto_map.*remove"),
+    "tokenizer's code in older form": (tokenizer(auto_map=["evil.Tok", None]), "auto_map"),
+    "tokenizer's code in the configuration": (config(auto_map=REMOTE), r"config\.json.*auto_map"),
+    "code of a part": (config(text_config={"auto_map": REMOTE}), "auto_map"),
+    "code in a list": (config(parts=[[{"auto_map": REMOTE}]]), "auto_map"),
+    "processor's code": (other("processor_config.json", auto_map=REMOTE), "processor_config"),
+    "code in a folder": (other("tok/tokenizer_config.json", auto_map=REMOTE), "auto_map"),
+    "code in a file in capitals": (other("Tokenizer_Config.JSON", auto_map=REMOTE), "auto_map"),
+    "answers' settings": (other("generation_config.json", custom_generate="a/b"), "never run"),
+    "pipeline": (config(custom_pipelines={"x": {"impl": "evil.Tok"}}), "never run"),
+    "file by name": (config(helper="evil.py"), "names code in the model's folder"),
+    "class by name": (config(helpers=["org/repo--evil.Tok"]), "names code in the model's folder"),
+    "answers' code": (
+        lambda folder: plant(folder, folder.parents[2] / "mark", "custom_generate/generate.py"),
+        "custom_generate",
     ),
-    "config": lambda f: change(f / "config.json", auto_map={"AutoConfig": "evil.Config"}),
-    "model": lambda f: change(f / "config.json", auto_map={"AutoModelForCausalLM": "evil.Model"}),
-    "model on the hub": lambda f: change(
-        f / "config.json", auto_map={"AutoModelForCausalLM": "org/name--evil.Model"}
+    "attention from the hub": (config(attn_implementation="a/kernel"), "code from outside"),
+    "attention by its inner name": (
+        config(_attn_implementation_internal="a/kernel"),
+        "code from outside",
     ),
-    "deep in the config": lambda f: change(
-        f / "config.json", text_config={"parts": [{"auto_map": {"AutoConfig": "evil.Config"}}]}
+    "experts from the hub": (config(experts_implementation="a/kernel"), "code from outside"),
+    "kernels for numbers": (
+        config(quantization_config={"quant_method": "mxfp4"}),
+        "kernels from outside",
     ),
-    "processor": lambda f: change(
-        f / "processor_config.json", auto_map={"AutoProcessor": "evil.P"}
+    "compiler for the answers": (
+        other("generation_config.json", compile_config={"_compile_all_devices": True}),
+        "cannot be loaded.*CompileConfig",
     ),
-    "image processor": lambda f: change(
-        f / "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.P"}
+    "list of methods": (config(quantization_config={"quant_method": ["a"]}), "kernels from"),
+    "part of torch as numbers": (config(dtype="_inductor"), "no type of numbers"),
+    "part of torch in older form": (config(torch_dtype="onnx"), "no type of numbers"),
+    "retriever as tokenizer": (tokenizer(tokenizer_class="RagRetriever"), "no tokenizer"),
+    "retriever in the configuration": (config(tokenizer_class="RagTokenizer"), "no tokenizer"),
+    "trainer as tokenizer": (tokenizer(tokenizer_class="Trainer"), "no tokenizer"),
+    "ring of tokenizers": (tokenizer(tokenizer_class="AutoTokenizer"), "no tokenizer"),
+    "adapter of another model": (
+        other("adapter_config.json", base_model_name_or_path="a/b", auto_mapping={"a": "b"}),
+        "holds an adapter",
     ),
-    "generation": lambda f: change(f / "generation_config.json", auto_map={"AutoConfig": "evil.C"}),
-    "a file by its name": lambda f: change(f / "generation_config.json", custom_generate="evil.py"),
-    "a class by its name": lambda f: change(
-        f / "config.json", custom_pipelines={"x": {"impl": "evil.P"}}
+    "other class first": (
+        config(architectures=["DreamModel", "LlamaForCausalLM"]),
+        "DreamModel.*LlamaForCausalLM",
     ),
-    "a file in a folder": lambda f: (
-        (f / "custom_generate").mkdir(),
-        (f / "evil.py").rename(f / "custom_generate" / "generate.py"),
-        change(f / "config.json", generate="custom_generate/generate.py"),
+    "other class in a part": (config(llm_config={"architectures": ["DreamModel"]}), "DreamModel"),
+    "honest class of another kind in a part": (
+        config(lm_config={"architectures": ["BertModel"], "model_type": "bert"}),
+        "BertModel",
     ),
-    "a file that nothing else names": lambda f: change(f / "tool_config.json", entry="./evil.py"),
+    "class that is a number": (config(architectures=[5]), "architecture"),
 }
 
 
-@pytest.mark.parametrize("case", NAMED)
-def test_a_model_that_names_code_is_refused_before_anything_is_read(case, stranger, ran):
-    NAMED[case](stranger)
-    with pytest.raises(PolicyError, match="names code") as caught:
-        load_policy(stranger, device="cpu")
+def test_honest_model_is_watched(model, tmp_path, monkeypatch):
+    with watched(monkeypatch, worker, tmp_path / "log.jsonl") as seen:
+        load_policy(model, device="cpu")
+    assert ("import", "evil") not in seen
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_names_code_is_refused_when_the_model_is_loaded(case, evil, tmp_path, monkeypatch):
+    attack, message = REFUSED[case]
+    load_policy(evil, device="cpu")  # honest so far, although code that nothing names lies there
+    with watched(monkeypatch, worker, tmp_path / "honest.jsonl") as honest:
+        load_policy(evil, device="cpu")
+    attack(evil)
+    with (
+        watched(monkeypatch, worker, tmp_path / "attack.jsonl") as seen,
+        pytest.raises(PolicyError, match=message) as caught,
+    ):
+        load_policy(evil, device="cpu")
     assert len(str(caught.value).splitlines()) == 1
-    assert not ran.exists()
+    assert telling(seen) - telling(honest) == set()
 
 
-def test_settings_that_merely_mention_a_class_are_honest(stranger, ran):
-    change(stranger / "config.json", note="LlamaForCausalLM", auto_map={}, parts=["evil", "py"])
-    load_policy(stranger, device="cpu")
-    assert not ran.exists()
+def telling(seen: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Without what Python does by itself: code that dataclasses make has no file."""
+    return {(event, text) for event, text in seen if text not in {"None", "<string>", "<unknown>"}}
 
 
-# --- adapters --------------------------------------------------------------------------------------------
+# --- what is accepted because no library makes code of it ------------------------------------------
+
+ACCEPTED: dict[str, Attack] = {
+    "cache that would be compiled": other("generation_config.json", cache_implementation="static"),
+    "cache of an honest Gemma": config(cache_implementation="hybrid"),
+    "name of another model": config(_name_or_path="attacker/model", _commit_hash="main"),
+    "processor": tokenizer(processor_class="Attacker", name_or_path="attacker/model"),
+    "words of a vocabulary": lambda folder: change(folder / "vocab.json", auto_map=1, evil=2),
+    "page about the model": lambda folder: (folder / "README.md").write_text("---\na: !!x\n---\n"),
+}
 
 
-@pytest.fixture
-def adapter(tmp_path, tiny_policy):
-    """A trained run's adapter folder."""
-    with trainable(tiny_policy, rank=2, alpha=4, seed=0) as model:
-        save_adapter(read_adapter(model), tmp_path / "adapter")
-    return tmp_path / "adapter"
+@needs_converter
+@needs_llama
+def test_what_names_nothing_makes_no_process_do_more_than_an_honest_model(
+    evil, tmp_path, monkeypatch
+):
+    use(evil, tmp_path / "first")  # imports what an honest model needs
+    with watched(monkeypatch, worker, tmp_path / "honest.jsonl") as honest:
+        use(evil, tmp_path / "honest")
+    assert any(event == "worker import" and text == "torch" for event, text in honest)
+    for attack in ACCEPTED.values():
+        attack(evil)
+    with watched(monkeypatch, worker, tmp_path / "attack.jsonl") as seen:
+        use(evil, tmp_path / "attack")
+    more = {(event, text) for event, text in telling(seen) - telling(honest)}
+    assert {(event, text) for event, text in more if "gdpo-" not in text} == set()
 
 
-def test_an_honest_adapter_is_read(adapter):
-    assert load_adapter(adapter).config["r"] == 2
+# --- architectures ---------------------------------------------------------------------------------
+
+
+def test_first_architecture_may_be_any_class_of_the_loaded_kind(model):
+    loaded = load_policy(model, device="cpu").base.model
+    honest = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    for names in (["LlamaForCausalLM"], ["LlamaModel"], [], None):
+        check_architectures({**honest, "architectures": names}, loaded, "m")
+    for names in (["DreamModel"], ["BertModel", "LlamaForCausalLM"], "x", [None], {"a": 1}):
+        with pytest.raises(PolicyError, match="architecture"):
+            check_architectures({**honest, "architectures": names}, loaded, "m")
+
+
+# --- adapters --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "entries",
     [
-        {"megatron_config": {"a": 1}, "megatron_core": "evil"},  # peft imports it by name
-        {"auto_mapping": {"base_model_class": "M", "parent_library": "evil"}},
-        {"peft_type": "XLORA"},
-        {"layer_replication": [[0, 2]] * 10_000},
-        {"target_modules": "(a+)+$"},
-        {"rank_pattern": {"(a+)+$": 8}},
-        {"target_modules": ["(a+)+$"]},
-        {"r": 10**9},
-        {"r": True},
-        {"lora_alpha": "nan"},
-        {"modules_to_save": ["lm_head"]},
-        {"runtime_config": {"ephemeral_gpu_offload": True}},
-        {"something_new": "evil"},
+        {"megatron_config": {"x": 1}, "megatron_core": "models.LLM.evil.evil"},
+        {"auto_mapping": {"parent_library": "evil", "base_model_class": "Tok"}},
+        {"init_lora_weights": "eva"},
+        {"peft_type": "PROMPT_TUNING", "tokenizer_name_or_path": "a/b"},
     ],
-    ids=lambda entries: next(iter(entries)),
 )
-def test_an_adapter_that_is_more_than_plain_lora_is_refused(
-    entries, adapter, stranger, ran, monkeypatch
-):
-    monkeypatch.syspath_prepend(str(stranger))
-    change(adapter / "adapter_config.json", **entries)
-    with pytest.raises(PolicyError) as caught:
-        load_adapter(adapter)
-    assert len(str(caught.value).splitlines()) == 1
-    assert not ran.exists()
+def test_adapter_that_this_pack_did_not_write_is_refused(entries, evil, tmp_path):
+    from safetensors.torch import save_file
 
-
-# --- workers ---------------------------------------------------------------------------------------------
-
-
-def audited(script: Path, folder: Path) -> tuple[Path, Path]:
-    """A worker program that writes down what it does before it is `script`, and where it writes."""
-    log, wrapper = folder / f"{script.stem}.log", folder / f"audited_{script.name}"
-    wrapper.write_text(
-        "import importlib.util, runpy, sys\n"
-        f"spec = importlib.util.spec_from_file_location('audited_worker', {str(AUDITED)!r})\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        f"module.watch({str(log)!r})\n"
-        f"sys.argv[0] = {str(script)!r}\n"
-        f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
-    )
-    return wrapper, log
-
-
-def events(log: Path) -> list[list[str]]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
-
-
-def convert(folder: Path, scratch: Path) -> list[list[str]]:
-    """What the converter's process does with a model folder, as it is; conversion may fail."""
-    scratch.mkdir()
-    wrapper, log = audited(converter.CONVERT_WORKER, scratch)
-    request = {
-        "task": "Converting",
-        "converter": str(converter.find_converter()),
-        "model": str(folder),
-        "name": "m",
-        "outputs": [["F16", str(scratch / "m.gguf")]],
-    }
-    try:
-        process.run_worker(wrapper, request)
-    except ExportError:
-        assert not (scratch / "m.gguf").exists()
-    return events(log)
-
-
-def unusual(found: list[list[str]], usual: list[list[str]]) -> list[list[str]]:
-    """Events of a stranger's model that an honest one does not cause.
-
-    The standard library and the converter's own programs, of which an architecture's name chooses one, may be imported.
-    """
-    own = (os.path.dirname(os.__file__), str(converter.find_converter()))
-    allowed = {*sys.stdlib_module_names, "conversion"}
-    known = {json.dumps(event) for event in usual}
-    return [
-        event
-        for event in found
-        if json.dumps(event) not in known
-        and not (event[0] == "import" and event[1].partition(".")[0] in allowed)
-        and not (event[0] == "compile" and event[1].startswith(own))
-    ]
-
-
-@needs_converter
-def test_the_converter_runs_no_code_of_a_model_that_reaches_it(stranger, ran, tmp_path):
-    """The folder's checks are passed by here: this is the second wall."""
-    usual = convert(stranger, tmp_path / "honest")
-    assert (tmp_path / "honest" / "m.gguf").exists()
-    assert any(event[0] == "compile" for event in usual)  # the hook sees what it should
-    for number, attack in enumerate((names_a_tokenizer, NAMED["tokenizer"], NAMED["config"])):
-        folder = make_model(tmp_path / "models" / "LLM" / f"evil{number}")
-        (folder / "evil.py").write_bytes((stranger / "evil.py").read_bytes())
-        attack(folder)
-        found = convert(folder, tmp_path / f"attack{number}")
-        assert not ran.exists()
-        assert unusual(found, usual) == []
-
-
-@needs_converter
-def test_a_converter_that_asks_to_trust_the_code_is_not_given_it(stranger, ran, tmp_path):
-    """As llama.cpp's does in many places, in the form that its own process then meets."""
-    NAMED["tokenizer"](stranger)
-    fake = tmp_path / "converter"
-    fake.mkdir()
-    (fake / "convert_hf_to_gguf.py").write_text(
-        "class Model:\n"
-        "    def get_vocab_base_pre(self, tokenizer): ...\n"
-        "def main():\n"
-        "    from transformers import AutoConfig, AutoTokenizer\n"
-        f"    AutoTokenizer.from_pretrained({str(stranger)!r}, trust_remote_code=True)\n"
-    )
-    request = {
-        "converter": str(fake),
-        "model": str(stranger),
-        "name": "m",
-        "outputs": [["F16", "x"]],
-    }
-    process.run_worker(converter.CONVERT_WORKER, {"task": "Converting", **request})
-    assert not ran.exists()
-
-
-def test_a_worker_gets_an_empty_folder_no_secrets_and_no_network(tmp_path, monkeypatch):
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY"):
-        monkeypatch.setenv(name, "the-secret")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", "relative", str(tmp_path)]))
-    monkeypatch.chdir(tmp_path)
-    script = tmp_path / "worker.py"
-    script.write_text(
-        "import json, os, sys\n"
-        "facts = {'cwd': os.listdir('.'), 'environment': dict(os.environ), 'path': sys.path}\n"
-        "open(sys.argv[2], 'w').write(json.dumps(facts) + '\\n')\n"
-    )
-    (found,) = process.run_worker(script, {"task": "Looking"})
-    assert found["cwd"] == []
-    assert "the-secret" not in json.dumps(found)
-    environment = found["environment"]
-    assert environment["HF_HUB_OFFLINE"] == environment["TRANSFORMERS_OFFLINE"] == "1"
-    assert environment["PYTHONPATH"] == str(tmp_path)
-    assert Path(environment["HF_HOME"]).parent != Path.home()
-    assert str(Path.home() / ".cache" / "huggingface") not in json.dumps(found)
-
-
-@needs_converter
-def test_the_first_architecture_must_be_the_loaded_class(stranger, ran, tmp_path):
-    change(stranger / "config.json", architectures=["DreamModel", "LlamaForCausalLM"])
-    policy = load_policy(stranger, device="cpu")
-    with pytest.raises(ExportError, match="'DreamModel' first, but 'LlamaForCausalLM' was loaded"):
-        export_gguf(policy, tmp_path / "out", "m", types=("F16",))
-    assert not ran.exists()
-
-
-@needs_converter
-def test_the_merged_model_names_the_loaded_class_alone(stranger, tmp_path):
-    change(stranger / "config.json", architectures=["LlamaForTokenClassification"])
-    policy = load_policy(stranger, device="cpu")
-    merge.save_merged(policy.base.model, stranger, tmp_path / "merged")
-    config = json.loads((tmp_path / "merged" / "config.json").read_text())
-    assert config["architectures"] == ["LlamaForCausalLM"]
-
-
-def test_code_that_came_after_loading_is_refused_at_the_export(stranger, ran, tmp_path):
-    policy = load_policy(stranger, device="cpu")
-    NAMED["tokenizer"](stranger)
-    with pytest.raises(GDPOError, match="names code"):
-        export_gguf(policy, tmp_path / "out", "m", types=("F16",))
-    assert not ran.exists()
-    assert not list((tmp_path / "out").glob("**/*.gguf"))
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    change(folder / "adapter_config.json", **{**fresh_config(2, 4), **entries})
+    save_file({}, folder / "adapter_model.safetensors")
+    with pytest.raises(PolicyError, match=next(iter(entries))):
+        load_adapter(folder)

@@ -106,8 +106,7 @@ def forbid_remote_code() -> None:
 
 
 def _load(folder: Path) -> ModuleType:
-    own = str(Path(__file__).parent)  # its modules must not be found by bare names
-    sys.path[:] = [str(folder), *(part for part in sys.path if part not in {own, ""})]
+    sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location("convert_hf_to_gguf", folder / _SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -1,8 +1,5 @@
 """Runs a worker script in a process of its own: what llama.cpp does on an error is to abort.
 
-A worker reads files of strangers. It therefore starts in an empty folder, without the environment's secrets, and
-with the libraries that could fetch something offline (`worker_environment.py`).
-
 The request is a JSON file, the response a file of JSON lines that grows while the worker works, so that
 progress can be shown and a cancelled worker simply be killed. The scripts run by path, because under
 ComfyUI the pack has no importable name.
@@ -11,6 +8,7 @@ ComfyUI the pack has no importable name.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,12 +17,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import ExportError, GDPOError
-from .worker_environment import worker_environment
+from .surroundings import environment, package_folders
 
+START = Path(__file__).with_name("start.py")
 LLAMA_WORKER = Path(__file__).with_name("worker.py")
 
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 5.0
+# Isolated from the user's own start-up files and module paths; unbuffered, in UTF-8.
+_PYTHON = ("-I", "-u", "-X", "utf8")
 
 
 def run_worker(
@@ -39,7 +40,7 @@ def run_worker(
 
     Args:
         script: The worker program.
-        request: Plain JSON.
+        request: Plain JSON, with whole paths: the worker's own folder is an empty one.
         poll: Called while the worker runs; if it raises, the worker is killed.
         on_lines: Called with the number of response lines whenever more have come; may raise too.
         error: Raised when the worker fails, with the reason the worker or llama.cpp gave.
@@ -48,22 +49,10 @@ def run_worker(
         GDPOError: Of the class `error`.
     """
     with tempfile.TemporaryDirectory(prefix="gdpo-", ignore_cleanup_errors=True) as scratch:
-        folder = Path(scratch)
-        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        folder = Path(scratch).absolute()
         response = folder / "response.jsonl"
         response.touch()
-        empty = folder / "empty"
-        empty.mkdir()
-        with (folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(script), str(folder / "request.json"), str(response)],
-                cwd=empty,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=worker_environment(folder / "home"),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
-            )
+        process = _start(script, request, folder)
         try:
             code = _wait(process, response, poll, on_lines)
         finally:
@@ -75,6 +64,31 @@ def run_worker(
                 f"{request.get('task', 'The worker')} failed: {_reason(code, lines, text)}."
             )
         return lines
+
+
+def _start(script: Path, request: Mapping[str, object], folder: Path) -> subprocess.Popen:
+    """A worker in an empty folder, which knows of its parent the packages and how to compute.
+
+    Paths of strangers are relative to nothing there, and no secret of the parent's is in its reach.
+    """
+    whole = {**request, "packages": package_folders()}
+    (folder / "request.json").write_text(json.dumps(whole), encoding="utf-8")
+    home, empty = folder / "home", folder / "empty"
+    home.mkdir()
+    empty.mkdir()
+    with (folder / "log.txt").open("wb") as log:
+        return subprocess.Popen(
+            [
+                *(sys.executable, *_PYTHON, str(START), str(script.absolute())),
+                *(str(folder / "request.json"), str(folder / "response.jsonl")),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=empty,
+            env=environment(os.environ, home),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
+        )
 
 
 def _wait(

@@ -32,7 +32,7 @@ def check_adapter_config(config: Any, where: str) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
         raise PolicyError(
-            f"Only LoRA adapters can be read. Found {shorten(kind)} in {where}; train again."
+            f"Only LoRA adapters can be read; the peft_type in {where} is {shorten(kind)}: train again."
         )
     usual = LoraConfig().to_dict()
     odd = [

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import PolicyError, shorten
-from .code_checks import check_code
+from .named_code import code_in, entries_in, is_code, is_plain, named_file, texts_in
 
-# How attention may be computed; all other values of these keys name code, which libraries fetch from the hub.
-_IMPLEMENTATIONS = {None, "eager", "sdpa", "grouped_mm", "batched_mm"}
+# Tokens and their numbers, which may be any words; nothing else is read from these files.
+_DATA = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 # Weights that a configuration asks for, per byte of weights in the files: 2 in a 4-bit model, and some slack.
 _MAX_WEIGHTS_PER_BYTE = 8
 # A tokenizer has tens of megabytes, other JSON files far less; parsing takes some ten times that in memory.
@@ -48,9 +47,7 @@ def check_model_folder(folder: Path) -> None:
             "merge it into its model, or move the file away to load the model alone."
         )
     _check_links(folder)
-    check_code(folder)
-    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        _check_names(folder / name)
+    _check_code(folder)
     for index in folder.glob("*.index.json"):
         _check_index(index)
     _check_size(folder)
@@ -73,6 +70,20 @@ def digest_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """The file's JSON object; empty where there is no file.
+
+    Raises:
+        PolicyError: It cannot be read, or holds something else.
+    """
+    content = _parse(file) if file.exists() else {}
+    if not isinstance(content, dict):
+        raise PolicyError(
+            f"{str(file)!r} should hold a JSON object. Found {shorten(content)}; get the model's original file."
+        )
+    return content
+
+
 def _check_links(folder: Path) -> None:
     """Weights may lie on another disk; every other file must be the folder's own, or of the same cached download."""
     home = folder.resolve()
@@ -90,30 +101,39 @@ def _check_links(folder: Path) -> None:
                 )
 
 
-def _check_names(file: Path) -> None:
-    for key, value in _entries(_read(file)):
-        if key.endswith("_implementation") and not _is_implementation(value):
-            raise PolicyError(
-                f"{str(file)!r} asks for {key} {shorten(value)}, code from outside the model; "
-                "remove the entry."
-            )
-        if key.endswith("_file") and isinstance(value, str) and not _is_plain(value):
-            raise PolicyError(
-                f"{str(file)!r} names a file outside the model's folder: {key} {shorten(value)}; "
-                "remove the entry."
-            )
+def _check_code(folder: Path) -> None:
+    """Refuse code that a JSON file of the folder names, and code that a library would look for unasked."""
+    if (folder / "custom_generate").exists():
+        raise PolicyError(
+            f"{str(folder / 'custom_generate')!r} holds code that changes how a model answers, and code of a model "
+            "is never run: remove that folder."
+        )
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    code = {file.relative_to(folder).as_posix() for file in files if is_code(file.name)}
+    for file in files:
+        name = file.name.lower()
+        if name.endswith(".json") and file.name not in _DATA and not name.endswith(".index.json"):
+            _check_names(file, code)
 
 
-def _is_implementation(value: object) -> bool:
-    values = value.values() if isinstance(value, dict) else [value]
-    return all(one is None or (isinstance(one, str) and one in _IMPLEMENTATIONS) for one in values)
+def _check_names(file: Path, code: set[str]) -> None:
+    content = _parse(file)
+    for key, value in entries_in(content):
+        wrong = code_in(key, value)
+        if wrong:
+            raise PolicyError(f"{str(file)!r}: {key} {shorten(value)} {wrong}.")
+    for text in texts_in(content) if code else ():
+        if named_file(text, code):
+            raise PolicyError(
+                f"{str(file)!r} names code in the model's folder, which is never run: {shorten(text)}; remove the entry."
+            )
 
 
 def _check_index(file: Path) -> None:
-    shards = _read(file).get("weight_map")
+    shards = read_json(file).get("weight_map")
     names = shards.values() if isinstance(shards, dict) else [shards]
     for name in names:
-        if not isinstance(name, str) or not _is_plain(name) or not name.endswith(".safetensors"):
+        if not isinstance(name, str) or not is_plain(name) or not name.endswith(".safetensors"):
             raise PolicyError(
                 f"{str(file)!r} names weights outside the model's folder or of another format: "
                 f"{shorten(name)}; get the model's original file."
@@ -123,8 +143,8 @@ def _check_index(file: Path) -> None:
 def _check_size(folder: Path) -> None:
     """A configuration may ask for any number of weights; those that no file holds are made in memory."""
     held = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
-    config = _read(folder / "config.json")
-    for part in [config, *(value for _, value in _entries(config) if isinstance(value, dict))]:
+    config = read_json(folder / "config.json")
+    for part in [config, *(value for _, value in entries_in(config) if isinstance(value, dict))]:
         width, layers = (
             _size(part, "hidden_size", "n_embd"),
             _size(part, "num_hidden_layers", "n_layer"),
@@ -143,39 +163,15 @@ def _size(part: dict[str, Any], *names: str) -> int:
     return next((value for value in found if isinstance(value, int) and value > 0), 1)
 
 
-def _is_plain(name: str) -> bool:
-    return bool(name) and not any(character in name for character in "/\\:\0") and name != ".."
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """All (key, value) pairs of nested JSON, without recursion."""
-    parts = [value]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            yield from part.items()
-            parts.extend(part.values())
-        elif isinstance(part, list):
-            parts.extend(part)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The file's JSON object; empty where there is no file."""
-    if not file.exists():
-        return {}
+def _parse(file: Path) -> Any:
     try:
         if file.stat().st_size > _MAX_JSON_BYTES:
             raise PolicyError(
                 f"{str(file)!r} has more than {_MAX_JSON_BYTES // 2**20} MiB; get the original file."
             )
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise PolicyError(
             f"{str(file)!r} cannot be read ({shorten(reason)}); get the model's original file."
         ) from error
-    if not isinstance(content, dict):
-        raise PolicyError(
-            f"{str(file)!r} should hold a JSON object. Found {shorten(content)}; get the model's original file."
-        )
-    return content

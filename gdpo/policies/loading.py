@@ -10,9 +10,10 @@ import torch
 
 from ..allocator import returning_freed_memory
 from ..errors import PolicyError
+from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument
-from .folder_checks import check_model_folder, digest_folder
+from .folder_checks import check_model_folder, digest_folder, read_json
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
 from .template_limits import check_template
@@ -52,6 +53,7 @@ def load_policy(
     tokenizer = _load_tokenizer(source, folder)
     with returning_freed_memory(device):
         module = _load_model(source, folder, precision, device)
+    check_architectures(read_json(folder / "config.json"), module, source)
     rows = module.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise PolicyError(
