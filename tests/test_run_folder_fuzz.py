@@ -25,7 +25,7 @@ rewards = submodule("gdpo.rewards")
 settings = submodule("gdpo.settings")
 trainer = submodule("gdpo.training.trainer")
 
-CASES = 150
+CASES = 60
 STEPS = 6  # enough for the findings, which look at five steps
 DEEP = "[" * 20_000 + "]" * 20_000
 # Texts of values that no record holds at most places, written into the file as they are.
