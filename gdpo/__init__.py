@@ -6,11 +6,51 @@ Everything that is promised to stay is a name of this module; nothing is importe
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
-# Where each public name is defined.
+if TYPE_CHECKING:  # for editors and type checkers, which do not follow `__getattr__`
+    from .errors import (
+        ExportError as ExportError,
+        GDPOError as GDPOError,
+        InferenceError as InferenceError,
+        MethodError as MethodError,
+        PolicyError as PolicyError,
+        PromptError as PromptError,
+        RewardError as RewardError,
+        TrainingError as TrainingError,
+    )
+    from .evaluation.answers import generate as generate
+    from .evaluation.comparison import Comparison as Comparison, compare as compare
+    from .export.pipeline import GGUF as GGUF, export_gguf as export_gguf
+    from .library import evaluate as evaluate, train as train
+    from .objective.methods import METHODS as METHODS, Method as Method
+    from .objective.objective import Objective as Objective, combine_rewards as combine_rewards
+    from .objective.weighting import WEIGHTINGS as WEIGHTINGS, Weighting as Weighting
+    from .plotting.figure import plot_convergence as plot_convergence
+    from .policies.loading import load_policy as load_policy
+    from .policies.policy import Policy as Policy
+    from .progress import Progress as Progress
+    from .prompts import Prompt as Prompt, load_prompts as load_prompts, make_prompt as make_prompt
+    from .rewards import (
+        AnswerMatch as AnswerMatch,
+        Completion as Completion,
+        Conciseness as Conciseness,
+        JSONSchema as JSONSchema,
+        Keywords as Keywords,
+        Pattern as Pattern,
+        Politeness as Politeness,
+        Repetition as Repetition,
+        Reward as Reward,
+        Scorer as Scorer,
+        score_rewards as score_rewards,
+    )
+    from .rewards.functions import FunctionScorer as FunctionScorer, from_trl as from_trl
+    from .settings import TrainSettings as TrainSettings
+    from .trained_run import TrainedRun as TrainedRun, open_run as open_run
+
+# Where each public name is defined; the same as above, for the names' first use.
 _NAMES = {
     ".policies.loading": ("load_policy",),
     ".policies.policy": ("Policy",),

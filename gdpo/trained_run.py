@@ -103,7 +103,7 @@ class TrainedRun:
     def rewards(self) -> dict[str, tuple[float | None, float | None]]:
         """Mean of each reward before and after: on the held-out prompts, or of the first and last step without any."""
         records = self.history
-        evaluated = [record["eval"]["rewards"] for record in records if record.get("eval")]
+        evaluated = [record["eval"]["rewards"] for record in records if "eval" in record]
         scored = evaluated or [record["rewards"] for record in records if "rewards" in record]
         if not scored:
             return {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from loaded_pack import ROOT, submodule
+
 import gdpo
 
-ROOT = Path(__file__).resolve().parents[1]
 PROMISED = [
     "AnswerMatch",
     "Comparison",
@@ -67,6 +69,24 @@ def test_every_public_name_is_there_and_documented():
     for name in PROMISED:
         value = getattr(gdpo, name)
         assert name.isupper() or name == "__version__" or (value.__doc__ or "").strip(), name
+
+
+def test_type_checkers_are_told_the_same_homes_of_the_names_as_the_lazy_import():
+    tree = ast.parse(Path(gdpo.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        (f".{node.module}", alias.name)
+        for node in ast.walk(block)
+        if hasattr(node, "module")
+        for alias in node.names
+    }
+    assert seen == {(home, name) for name, home in gdpo._HOMES.items()}
+
+
+def test_the_names_are_there_under_the_path_like_name_that_comfyui_gives_the_pack():
+    loaded = submodule("gdpo")
+    assert loaded.__name__ != "gdpo"
+    assert loaded.make_prompt("a") == loaded.Prompt((("user", "a"),))
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

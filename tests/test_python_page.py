@@ -57,6 +57,10 @@ def test_the_first_example_runs_as_it_is_printed(tmp_path):
     assert gdpo.open_run(tmp_path / "runs/first").rewards == rewards
 
 
+def test_the_readme_has_the_same_example():
+    assert f"```python\n{EXAMPLES[0]}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.strip().splitlines()[0])
 def test_every_example_uses_only_names_and_settings_that_there_are(example):
     settings = set(gdpo.TrainSettings.__dataclass_fields__)
