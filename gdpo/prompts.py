@@ -71,7 +71,7 @@ def as_prompts(prompts: Sequence[Prompt | str]) -> tuple[Prompt, ...]:
 
 
 def load_prompts(
-    path: Path, *, prompt_column: str = "prompt", system: str = "", limit: int = 0
+    path: str | Path, *, prompt_column: str = "prompt", system: str = "", limit: int = 0
 ) -> tuple[Prompt, ...]:
     """The prompts of a JSONL, CSV or TXT file, in order.
 

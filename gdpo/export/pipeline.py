@@ -67,7 +67,7 @@ def export_gguf(
     """
     types, prompts = tuple(dict.fromkeys(types)), as_prompts(prompts)
     folder = Path(folder).absolute()  # the workers start in another folder
-    name = name or (policy.run or Path(policy.base.source)).name
+    name = (policy.run or Path(policy.base.source)).name if name is None else name
     plan = plan_export(policy, folder, name, types)
     try:
         folder.mkdir(parents=True, exist_ok=True)
