@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..atomic import write_atomically
 from ..errors import ExportError
 from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
@@ -143,10 +144,7 @@ def _publish(job: Job, kind: str, path: Path, report: Report) -> GGUF:
     if report.holds is False:
         logger.warning("%s does not hold what was trained: %s", target.name, report.why)
     beside = target.with_name(f"{target.name}.json")
-    written = job.work / beside.name
-    written.write_text(
-        json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(written, beside)
+    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    write_atomically(beside, text + "\n")
     os.replace(path, target)
     return GGUF(target, kind, report)

@@ -7,13 +7,13 @@ belongs to the host. What is drawn is prepared in `plot_data`, the panels are in
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..errors import TrainingError, shorten
 from . import panels
 from .data import LINES, FigureContent, Records
@@ -75,13 +75,9 @@ def _write_png(pixels: np.ndarray, path: Path) -> None:
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
+        write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise TrainingError(
             f"The figure cannot be written to {shorten(str(path), 200)}: {error.strerror}."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
