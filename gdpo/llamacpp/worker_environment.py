@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..threads import waiting_settings
+
 # What a Python with torch and llama.cpp needs to start and to find its libraries and its card. Everything else stays
 # out, since programs keep access tokens and passwords in their environment.
 _NEEDED = {
@@ -24,9 +26,6 @@ _NEEDED_PREFIXES = (
     *("LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GGML_", "LLAMA_", "ATEN_", "MALLOC_"),
     *("CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "ROCM_", "VK_", "SYCL_", "ONEAPI_"),
 )
-# Threads without work that spin for ever slow a busy machine down by up to 40 times; those that sleep at once wake up
-# late. GNU's OpenMP counts turns, Intel's and LLVM's milliseconds.
-_WAITING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 _FIXED = {
     "GGML_NO_BACKTRACE": "1",  # on an abort ggml would start a debugger
     "PYTHONIOENCODING": "utf-8",
@@ -47,10 +46,9 @@ def worker_environment(home: Path) -> dict[str, str]:
     Args:
         home: Folder for what libraries keep, instead of the user's caches.
     """
-    waiting = {} if "OMP_WAIT_POLICY" in os.environ else _WAITING
     taken = {name: value for name, value in os.environ.items() if _is_needed(name)}
     caches = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules")}
-    return waiting | taken | _python_path() | _FIXED | caches
+    return waiting_settings() | taken | _python_path() | _FIXED | caches
 
 
 def _is_needed(name: str) -> bool:
