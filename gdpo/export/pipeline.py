@@ -80,7 +80,7 @@ def export_gguf(
         ) from error
     with scratch as work:
         job = Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
-        material = gather(policy, prompts, progress.poll) if runtime_version() else None
+        material = gather(policy, prompts, progress) if runtime_version() else None
         reference = _merge(job, material)
         files = convert(job)
         return _finish(job, files, material, reference)
@@ -92,7 +92,7 @@ def _merge(job: Job, material: Material | None) -> list[Tensor]:
     full = full_precision(job.policy, job.plan.source, job.plan.precision)
     with attached(full) as model:
         job.progress.phase("Merge the adapter", 1, 3)
-        reference = reference_logits(model, material, job.progress.poll) if material else []
+        reference = reference_logits(model, material, job.progress) if material else []
         job.progress.phase("Merge the adapter", 2, 3)
         job.progress.poll()
         save_merged(model, job.plan.source, job.work / "merged")
