@@ -1,7 +1,7 @@
 """One figure of one or several runs: did the rewards rise, and at what price?
 
 Everything is drawn through matplotlib's objects, never through pyplot, whose state is global and
-belongs to the host. What is drawn is prepared in `plot_data`, the panels are in `plot_panels`.
+belongs to the host. What is drawn is prepared in `data`; `panels` and `conflict_map` draw it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from ..atomic import write_atomically
 from ..errors import TrainingError, shorten
 from . import panels
+from .conflict_map import draw_conflicts
 from .data import LINES, FigureContent, Records
 
 SIZE_INCHES = (15.0, 10.5)
@@ -61,7 +62,7 @@ def _draw(figure: Any, content: FigureContent) -> None:
     panels.draw_rewards(figure.add_subplot(upper[0]), content)
     panels.draw_key(figure.add_subplot(upper[1]), content)
     panels.draw_weights(figure.add_subplot(middle[0]), content)
-    panels.draw_conflicts(figure, middle[1], content)
+    draw_conflicts(figure, middle[1], content)
     small = [figure.add_subplot(lower[column]) for column in range(5)]
     panels.draw_length(small[0], content)
     panels.draw_truncated(small[1], content)
