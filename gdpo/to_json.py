@@ -1,22 +1,32 @@
-"""Values of libraries as plain JSON."""
+"""Values of Python and of libraries as plain JSON."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
-import torch
 
+def to_json(value: object) -> Any:
+    """Return `value` as plain JSON, which any reader of JSON takes.
 
-def to_json(value: Any) -> Any:
-    """`value` as plain JSON: tensors and numbers of libraries become Python's, non-finite ones null."""
-    if isinstance(value, torch.Tensor):
-        return to_json(value.tolist())
+    Tensors, numpy arrays and numbers of libraries become lists and numbers, enumerations their values, sets sorted
+    lists. Numbers that are not finite become None, for JSON has none. All else becomes its text.
+    """
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(to_json, value), key=str)
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    to_list = getattr(value, "tolist", None)  # of tensors, numpy arrays and numpy's numbers
+    return to_json(to_list()) if callable(to_list) else str(value)

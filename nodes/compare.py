@@ -10,6 +10,7 @@ from ..gdpo.export.pipeline import GGUF
 from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
+from ..gdpo.to_json import to_json
 from .checks.guard import guarded
 from .checks.inputs import real, socket, whole
 from .comfy import host
@@ -93,5 +94,5 @@ class GDPOCompare:
                 progress=progress,
             )
         table = found.table()
-        answers = [host.plain_json(answer) for answer in islice(found.answers, SHOWN_ANSWERS)]
+        answers = [to_json(answer) for answer in islice(found.answers, SHOWN_ANSWERS)]
         return {"ui": {"text": [table], "answers": answers}, "result": (table,)}

@@ -7,6 +7,7 @@ from ..gdpo.export.pipeline import GGUF, export_gguf
 from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
+from ..gdpo.to_json import to_json
 from .checks.guard import guarded
 from .checks.inputs import choice, socket, text
 from .checks.paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
@@ -109,7 +110,7 @@ class GDPOExportGGUF:
                 progress=progress,
             )
         report = "\n".join(_describe(file) for file in files)
-        found = [host.plain_json({"path": file.path, **file.report.to_json()}) for file in files]
+        found = [to_json({"path": file.path, **file.report.to_json()}) for file in files]
         chosen = next(file for file in files if file.type == type)
         return {"ui": {"text": [report], "gguf": found}, "result": (chosen, report)}
 

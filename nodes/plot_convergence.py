@@ -9,6 +9,7 @@ from pathlib import Path
 from ..gdpo.errors import WorkflowError, shorten
 from ..gdpo.plotting.figure import plot_convergence
 from ..gdpo.runs.history import HISTORY_FILE, read_history
+from ..gdpo.to_json import to_json
 from ..gdpo.training.trainer import TrainResult
 from .checks.guard import guarded
 from .checks.inputs import socket, text
@@ -88,7 +89,7 @@ class GDPOPlotConvergence:
         runs = {folder: read_history(folder) for folder in folders}
         pixels = plot_convergence({folder.name: runs[folder] for folder in folders}, path)
         image = torch.from_numpy(pixels.copy()).float().div(255).unsqueeze(0)  # (1, H, W, 3)
-        shown = [host.plain_json(describe_run(folder, runs[folder])) for folder in folders]
+        shown = [to_json(describe_run(folder, runs[folder])) for folder in folders]
         return {
             "ui": {"images": [host.shown_image(path)], "gdpo_runs": shown},
             "result": (image,),

@@ -14,6 +14,7 @@ from ..gdpo.runs.choose import choose_folder
 from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
+from ..gdpo.to_json import to_json
 from ..gdpo.training.trainer import train
 from .checks.guard import guarded
 from .checks.inputs import choice, socket, text, widget
@@ -122,7 +123,7 @@ class GDPOTrain:
                 progress=progress,
                 workflow=kept,
             )
-        shown = host.plain_json(describe_run(folder, read_history(folder), chosen.steps))
+        shown = to_json(describe_run(folder, read_history(folder), chosen.steps))
         return {
             "ui": {"text": [told, needed], "gdpo_runs": [shown]},
             "result": (result.policy, result),
@@ -132,7 +133,7 @@ class GDPOTrain:
 def _kept(workflow: dict | None) -> dict | None:
     """The graph as it is kept in the run's folder."""
     try:
-        return host.plain_json(workflow)
+        return to_json(workflow)
     except RecursionError as error:
         raise WorkflowError("the workflow is nested too deeply; load the original file") from error
 

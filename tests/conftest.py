@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gdpo.threads import waiting_settings
+
 # Before torch and llama.cpp start their threads: those that spin for ever starve each other on small machines.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+for name, value in waiting_settings().items():
+    os.environ.setdefault(name, value)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

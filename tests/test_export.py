@@ -64,9 +64,9 @@ class StopAt(Progress):
 
 
 def logits_of(policy: Policy):
-    material = gather(policy, PROMPTS, lambda: None)
+    material = gather(policy, PROMPTS, Progress())
     with attached(policy) as model:
-        return material, reference_logits(model, material, lambda: None)
+        return material, reference_logits(model, material, Progress())
 
 
 # --- what the exported files are ------------------------------------------------------------------

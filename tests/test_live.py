@@ -8,6 +8,8 @@ import os
 import pytest
 from loaded_pack import PACK, submodule
 
+from gdpo.to_json import to_json
+
 live = submodule("nodes.comfy.live")
 host = submodule("nodes.comfy.host")
 errors = submodule("gdpo.errors")
@@ -129,7 +131,7 @@ def test_findings_are_in_words(told):
 
 def test_what_is_sent_survives_json_though_a_loss_is_not_finite(told):
     told.run.record(step(4, mean=float("nan"), dispersion=float("inf")))
-    message = host.plain_json(told.last())
+    message = to_json(told.last())
     assert json.loads(json.dumps(message, allow_nan=False))["record"]["dispersion"] is None
 
 
@@ -272,7 +274,7 @@ def test_events_and_result_of_a_training_tell_the_same(tmp_path, monkeypatch):
         run.record(record)
     merged = {}
     for message in sent:
-        record = host.plain_json(message["record"])
+        record = to_json(message["record"])
         merged[record["step"]] = {**merged.get(record["step"], {}), **record}
     assert list(merged.values()) == shown["records"]
     assert sent[-1]["sample"] == shown["sample"]

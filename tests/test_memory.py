@@ -26,7 +26,7 @@ from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable
 from gdpo.prompts import Prompt
 from gdpo.rewards import SCORERS, Reward
-from gdpo.rollouts.llama_step.layout import OtherShapeError, read_layout
+from gdpo.rollouts.llama_step.read_layout import OtherShapeError, read_layout
 from gdpo.runs.history import read_history
 from gdpo.settings import TrainSettings
 from gdpo.training.trainer import train

@@ -13,6 +13,8 @@ import pytest
 import torch
 from loaded_pack import PACK, ROOT, submodule
 
+from gdpo.to_json import to_json
+
 host = submodule("nodes.comfy.host")
 paths = submodule("nodes.checks.paths")
 guard = submodule("nodes.checks.guard")
@@ -251,9 +253,9 @@ def test_every_node_function_is_guarded(node_id):
 # --- what reaches the page ---------------------------------------------------------------------------
 
 
-def test_plain_json_holds_nothing_that_ends_a_server():
+def test_json_holds_nothing_that_ends_a_server():
     numpy = pytest.importorskip("numpy")
-    found = host.plain_json({
+    found = to_json({
         1: torch.tensor([1.0, math.nan]),
         "scalar": numpy.float32(0.5),
         "count": numpy.int64(3),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gdpo import prompts
+from gdpo import prompt_files, prompts
 from gdpo.errors import PromptError
 from gdpo.prompts import Prompt, load_prompts, make_prompt
 
@@ -208,7 +208,7 @@ def test_a_limit_that_is_no_count_is_refused(write, limit):
 
 
 def test_too_large_files_and_too_many_rows_are_refused_early(write, monkeypatch):
-    monkeypatch.setattr(prompts, "MAX_FILE_BYTES", 2**20)
+    monkeypatch.setattr(prompt_files, "MAX_FILE_BYTES", 2**20)
     assert "more than 1 MiB" in error_of(write("x.txt", b"a" * (2**20 + 1)))
     monkeypatch.setattr(prompts, "MAX_ROWS", 3)
     assert "more than 3 rows" in error_of(write("x.txt", "a\n" * 4))

@@ -17,8 +17,8 @@ from gdpo.rollouts import decoders as decoders_module, fallback, merged_layers, 
 from gdpo.rollouts.cache_decoder import CacheDecoder
 from gdpo.rollouts.llama_step.blocks import BlockDecoder
 from gdpo.rollouts.llama_step.grouping import Grouping, regroup
-from gdpo.rollouts.llama_step.layout import OtherShapeError, read_layout
 from gdpo.rollouts.llama_step.own_cache import GrowingCache
+from gdpo.rollouts.llama_step.read_layout import OtherShapeError, read_layout
 from gdpo.update.logprobs import score_tokens
 
 

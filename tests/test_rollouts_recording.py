@@ -59,7 +59,7 @@ def tensors(tree):
 def tapes(monkeypatch):
     """Steps are recorded on this CPU, in the form they have on a card; all tapes, with the times each was played."""
     made = []
-    monkeypatch.setattr("gdpo.rollouts.llama_step.layout.worth_copying", lambda inner: False)
+    monkeypatch.setattr("gdpo.rollouts.llama_step.read_layout.worth_copying", lambda inner: False)
     monkeypatch.setattr("gdpo.rollouts.merged_layers._mergeable", lambda model: [])
 
     def record(step, tokens):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from loaded_pack import ROOT, load_file
 
+from gdpo.threads import WAITING
+
 QUICK_START = ROOT / "workflows" / "quick_start.json"
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 
@@ -153,6 +155,10 @@ def test_idle_threads_spin_for_a_moment_unless_the_user_says_otherwise(run, monk
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     run.execute(["python"])
     assert [environment.get("GOMP_SPINCOUNT") for environment in seen] == ["20000", "7", None]
+
+
+def test_waiting_is_that_of_the_library(run):
+    assert run.WAITING == WAITING
 
 
 # --- the environment -----------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from loaded_pack import PACK, submodule
 
+from gdpo.to_json import to_json
+
 diagnosis = submodule("gdpo.runs.diagnosis")
 errors = submodule("gdpo.errors")
 figure = submodule("gdpo.plotting.figure")
@@ -91,7 +93,7 @@ def readers(policy, tmp_path, monkeypatch) -> Iterator[dict[str, Callable[[Path]
         past = live.read_past(folder)
         run = live.LiveRun({}, past, lambda *_: None, lambda: run)
         run.record({"step": STEPS + 1, "truncated": 0.5})
-        json.dumps(host.plain_json(live.describe_run(folder, past)), allow_nan=False)
+        json.dumps(to_json(live.describe_run(folder, past)), allow_nan=False)
 
     yield {
         "findings": lambda folder: diagnosis.diagnose(history.read_history(folder)),

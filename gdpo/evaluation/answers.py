@@ -54,6 +54,5 @@ def generate(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
-            poll=progress.poll,
             progress=progress,
         )

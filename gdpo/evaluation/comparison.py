@@ -89,7 +89,7 @@ def compare(
     }
     for column, policy in policies.items():
         found = generate(policy, prompts, **options)
-        summary = summarise(rewards, prompts, found, progress.poll)
+        summary = summarise(rewards, prompts, found, progress)
         means[column] = {name: value["mean"] for name, value in summary["rewards"].items()}
         lengths[column] = summary["length"]
         for answer, completion in zip(answers, found, strict=True):

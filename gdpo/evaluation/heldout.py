@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,10 +30,9 @@ def complete(
     max_new_tokens: int,
     temperature: float,
     seed: int,
-    poll: Callable[[], None] = lambda: None,
-    progress: Progress | None = None,
+    progress: Progress,
 ) -> list[Completion]:
-    """One completion for each prompt, in batches."""
+    """One completion for each prompt, in batches; `progress` learns their number and may stop the work."""
     found: list[Completion] = []
     for start in range(0, len(prompts), _BATCH):
         part = prompts[start : start + _BATCH]
@@ -44,11 +43,10 @@ def complete(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed + start,
-            poll=poll,
+            poll=progress.poll,
         )
         found += rollouts.completions
-        if progress:
-            progress.phase("evaluating", len(found), len(prompts))
+        progress.phase("evaluating", len(found), len(prompts))
     return found
 
 
@@ -72,20 +70,19 @@ def evaluate(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
-        poll=progress.poll,
         progress=progress,
     )
-    return summarise(rewards, prompts, completions, progress.poll)
+    return summarise(rewards, prompts, completions, progress)
 
 
 def summarise(
     rewards: Sequence[Reward],
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
-    poll: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Means with standard errors of each reward, and the lengths, over completions."""
-    scores = score_rewards(rewards, prompts, completions, poll)
+    scores = score_rewards(rewards, prompts, completions, (progress or Progress()).poll)
     lengths = torch.tensor([float(c.tokens) for c in completions])
     return {
         "rewards": {r.name: _mean(row) for r, row in zip(rewards, scores, strict=True)},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..policies.chat import encode_prompt, render_prompt
 from ..policies.policy import Policy, attached
 from ..polling import polled
+from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
 from ..rollouts import sample
@@ -63,7 +64,7 @@ class Material:
     new_tokens: int
 
 
-def gather(policy: Policy, prompts: Sequence[Prompt], poll: Callable[[], None]) -> Material:
+def gather(policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> Material:
     """Let the policy answer some of `prompts` greedily; general texts stand in where none fits."""
     tokenizer = policy.base.tokenizer
     config = policy.base.model.config
@@ -73,7 +74,13 @@ def gather(policy: Policy, prompts: Sequence[Prompt], poll: Callable[[], None]) 
     chosen = tuple(fitting[:_PROMPTS]) or tuple(Prompt((("user", text),)) for text in _PROMPT_TEXTS)
     with attached(policy) as model:
         rollouts = sample(
-            model, tokenizer, chosen, max_new_tokens=new_tokens, temperature=0.0, seed=0, poll=poll
+            model,
+            tokenizer,
+            chosen,
+            max_new_tokens=new_tokens,
+            temperature=0.0,
+            seed=0,
+            poll=progress.poll,
         )
     rendered = tuple(render_prompt(tokenizer, prompt) for prompt in chosen)
     sequences, positions = [], 0
@@ -96,10 +103,10 @@ def gather(policy: Policy, prompts: Sequence[Prompt], poll: Callable[[], None]) 
 
 
 @torch.no_grad()
-def reference_logits(model: Any, material: Material, poll: Callable[[], None]) -> list[Tensor]:
+def reference_logits(model: Any, material: Material, progress: Progress) -> list[Tensor]:
     """The trained model's logits at each position of each sequence, `(positions, V)` float32."""
     logits = []
-    with polled(model, poll):
+    with polled(model, progress.poll):
         for sequence in material.sequences:
             ids = torch.tensor([sequence], device=model.device)
             logits.append(model(input_ids=ids, use_cache=False).logits[0].float().cpu())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..atomic import write_atomically
 from ..errors import ExportError
 from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
@@ -80,7 +81,7 @@ def export_gguf(
         ) from error
     with scratch as work:
         job = Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
-        material = gather(policy, prompts, progress.poll) if runtime_version() else None
+        material = gather(policy, prompts, progress) if runtime_version() else None
         reference = _merge(job, material)
         files = convert(job)
         return _finish(job, files, material, reference)
@@ -92,7 +93,7 @@ def _merge(job: Job, material: Material | None) -> list[Tensor]:
     full = full_precision(job.policy, job.plan.source, job.plan.precision)
     with attached(full) as model:
         job.progress.phase("Merge the adapter", 1, 3)
-        reference = reference_logits(model, material, job.progress.poll) if material else []
+        reference = reference_logits(model, material, job.progress) if material else []
         job.progress.phase("Merge the adapter", 2, 3)
         job.progress.poll()
         save_merged(model, job.plan.source, job.work / "merged")
@@ -144,10 +145,7 @@ def _publish(job: Job, kind: str, path: Path, report: Report) -> GGUF:
     if report.holds is False:
         logger.warning("%s does not hold what was trained: %s", target.name, report.why)
     beside = target.with_name(f"{target.name}.json")
-    written = job.work / beside.name
-    written.write_text(
-        json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(written, beside)
+    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    write_atomically(beside, text + "\n")
     os.replace(path, target)
     return GGUF(target, kind, report)

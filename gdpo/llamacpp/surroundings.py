@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..threads import waiting_settings
+
 # Where the system's own parts are, how it speaks, and how many threads and which cards to use.
 _NAMES = {
     *("PATH", "PATHEXT", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "TEMP", "TMP", "TMPDIR"),
@@ -26,9 +28,6 @@ _PREFIXES = (
 )
 # Some libraries keep passwords under such names, whatever they begin with.
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
-# Threads without work that spin for ever slow a busy machine down by up to 40 times; those that sleep at once wake
-# up late. GNU's OpenMP counts turns, Intel's and LLVM's milliseconds.
-_WAITING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 # Of the packages that workers import, the folders: an isolated Python does not know all of them.
 _PACKAGES = ("numpy", "torch", "transformers", "llama_cpp", "sentencepiece", "gguf", "jinja2")
 
@@ -41,9 +40,8 @@ def environment(parent: Mapping[str, str], home: Path) -> dict[str, str]:
         home: An empty folder, where libraries look for tokens and settings and keep what they fetch.
     """
     kept = {name: value for name, value in parent.items() if _is_plain(name.upper())}
-    waiting = {} if "OMP_WAIT_POLICY" in kept else _WAITING
     # On an abort ggml would start a debugger.
-    return {"GGML_NO_BACKTRACE": "1"} | waiting | kept | _offline(home) | _kernels(kept)
+    return {"GGML_NO_BACKTRACE": "1"} | waiting_settings() | kept | _offline(home) | _kernels(kept)
 
 
 def package_folders() -> list[str]:

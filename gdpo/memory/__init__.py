@@ -1,13 +1,7 @@
 """What a training needs in memory, told beforehand, and what happens when it runs out."""
 
-from .estimation import (
-    MemoryEstimate,
-    config_weight_bytes,
-    estimate,
-    free_memory,
-    read_config,
-    show,
-)
+from .estimation import config_weight_bytes, estimate, read_config
+from .need import MemoryEstimate, free_memory, show
 from .remedies import explain_shortage, find_remedy
 from .retreat import Retreat
 

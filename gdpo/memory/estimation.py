@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,76 +19,22 @@ from ..policies.adapter import fresh_config, wrap
 from ..policies.folder_checks import check_model_folder
 from ..policies.precision import resolve_device, resolve_precision, weights_dtype
 from ..settings import TrainSettings
+from .need import MemoryEstimate, free_memory
 from .traced_passes import trace_prefill, trace_update
 from .weights import (
     build,
     file_bytes,
     optimizer_bytes,
     sampling_copies,
+    size_of,
     stand_ins,
     weight_bytes,
 )
 
-_MB = 2**20
 # What libraries keep for themselves: workspaces of matrix products, and what does not fill a page or a block.
-_OVERHEAD = 32 * _MB
+_OVERHEAD = 32 * 2**20
 # Of the logits of a sampled token: themselves, and log-probabilities, probabilities and their sums in fp32.
 _SAMPLING_COPIES = 3
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """Bytes that a training needs.
-
-    Attributes:
-        parts: What is held, by name; not all of it at the same time.
-        phases: The peak in each phase, by name.
-        device: Where.
-        free: Of the device, before the model is loaded (or after, where `loaded`).
-        capacity: Of the device.
-        loaded: Whether the weights are among what is taken already.
-    """
-
-    parts: dict[str, int]
-    phases: dict[str, int]
-    device: str
-    free: int
-    capacity: int
-    loaded: bool = False
-
-    @property
-    def total(self) -> int:
-        """The largest phase."""
-        return max(self.phases.values())
-
-    @property
-    def missing(self) -> int:
-        """What is still to be found of the total."""
-        return self.total - (self.parts["weights"] if self.loaded else 0)
-
-    @property
-    def fits(self) -> bool:
-        """Whether that is free."""
-        return self.missing <= self.free
-
-    def table(self) -> str:
-        """Parts and phases, one a line."""
-        lines = [f"{name:<24}{show(size):>10}" for name, size in self.parts.items()]
-        peaks = ", ".join(f"{name} {show(size)}" for name, size in self.phases.items())
-        return "\n".join([*lines, f"peak: {peaks}", self.brief()])
-
-    def brief(self) -> str:
-        """One line: the total against what is free."""
-        held = f", {show(self.parts['weights'])} of it loaded" if self.loaded else ""
-        return (
-            f"about {show(self.total)} of memory are needed{held}; free on {self.device}: "
-            f"{show(self.free)} of {show(self.capacity)}"
-        )
-
-
-def show(size: float) -> str:
-    """Bytes in MB or GB (of 1024)."""
-    return f"{size / _MB:.0f} MB" if size < 1000 * _MB else f"{size / 1024 / _MB:.1f} GB"
 
 
 def read_config(folder: Path) -> Any:
@@ -128,18 +73,6 @@ def config_weight_bytes(config: Any, precision: str, device: str) -> tuple[int, 
         )
 
 
-def free_memory(device: str) -> tuple[int, int]:
-    """Free bytes of the device for this process, and its capacity."""
-    if device.startswith("cuda"):
-        free, capacity = torch.cuda.mem_get_info(device)
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + unused, capacity
-    import psutil
-
-    memory = psutil.virtual_memory()
-    return memory.available, memory.total
-
-
 def estimate(
     config: Any,
     settings: TrainSettings,
@@ -154,37 +87,56 @@ def estimate(
     """The memory of a training whose completions use their full length.
 
     Args:
-        config: The model's, as transformers reads it.
-        settings: Of the training.
-        rewards: K.
-        precision: Of the weights, not "auto".
+        config: Configuration of the model, as transformers reads it.
+        settings: Settings of the training.
+        rewards: K, the number of rewards.
+        precision: Precision of the weights, not "auto".
         device: "cpu", or a CUDA device.
-        prompt_tokens: Of the longest prompt.
+        prompt_tokens: Length of the longest prompt.
         adapter: Configuration of the adapter that is trained on; None: a fresh one.
         loaded: Whether the model is loaded already.
 
     Raises:
         PolicyError: The architecture cannot be run without its weights, or takes no adapter.
     """
-    dtype = weights_dtype(precision, device)
     with _as_policy_error(config):
-        base = build(config, dtype)
-        weights, loading = weight_bytes(base, precision), file_bytes(config, base, dtype)
-        copies, packing = sampling_copies(base, precision, device)
-        share = heap_share(device, sum(p.numel() for p in base.parameters()))
-        vocabulary = base.get_output_embeddings().weight.shape[0]
-        lora = adapter or fresh_config(settings.lora_rank, settings.lora_alpha)
-        with torch.device("meta"):
-            model = wrap(stand_ins(base, precision), lora).eval()
-        update, kept = trace_update(model, vocabulary, settings, rewards, prompt_tokens)
-        cache, prefill = trace_prefill(model, vocabulary, settings, prompt_tokens)
-        tensors = [p for p in model.parameters() if p.requires_grad]
-    learned = sum(p.numel() * p.element_size() for p in tensors)
+        parts, loading, largest = _parts(
+            config, settings, rewards, precision, device, prompt_tokens, adapter
+        )
+    free, capacity = free_memory(device)
+    phases = _phases(parts, largest)
+    if device == "cpu" and not loaded:
+        phases = {"loading": parts["weights"] + loading, **phases}
+    return MemoryEstimate(parts, phases, device, free, capacity, loaded)
+
+
+def _parts(
+    config: Any,
+    settings: TrainSettings,
+    rewards: int,
+    precision: str,
+    device: str,
+    prompt_tokens: int,
+    adapter: dict[str, Any] | None,
+) -> tuple[dict[str, int], int, int]:
+    """Bytes of all that is held; bytes of the model's files while it is loaded; bytes of the largest trained tensor."""
+    dtype = weights_dtype(precision, device)
+    base = build(config, dtype)
+    weights, loading = weight_bytes(base, precision), file_bytes(config, base, dtype)
+    copies, packing = sampling_copies(base, precision, device)
+    share = heap_share(device, sum(p.numel() for p in base.parameters()))
+    vocabulary = base.get_output_embeddings().weight.shape[0]
+    lora = adapter or fresh_config(settings.lora_rank, settings.lora_alpha)
+    with torch.device("meta"):
+        model = wrap(stand_ins(base, precision), lora).eval()
+    update, kept = trace_update(model, vocabulary, settings, rewards, prompt_tokens)
+    cache, prefill = trace_prefill(model, vocabulary, settings, prompt_tokens)
+    tensors = [p for p in model.parameters() if p.requires_grad]
     completions = settings.prompts_per_step * settings.group_size
     chosen = completions * vocabulary * (dtype.itemsize + _SAMPLING_COPIES * 4)
     parts = {
         "weights": weights,
-        "adapter": learned,
+        "adapter": sum(map(size_of, tensors)),
         "optimiser": optimizer_bytes(settings.optimizer, tensors),
         "gradients": kept,
         "cache": cache,
@@ -196,11 +148,7 @@ def estimate(
         "holes in the heap": round((share - 1) * (update["others"] - kept)),
         "overhead": _OVERHEAD,
     }
-    free, capacity = free_memory(device)
-    phases = _phases(parts, max(p.numel() * p.element_size() for p in tensors))
-    if device == "cpu" and not loaded:
-        phases = {"loading": weights + loading, **phases}
-    return MemoryEstimate(parts, phases, device, free, capacity, loaded)
+    return parts, loading, max(map(size_of, tensors))
 
 
 def _phases(parts: dict[str, int], largest: int) -> dict[str, int]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import PolicyError
 from ..settings import TrainSettings
-from .estimation import MemoryEstimate, estimate, show
+from .estimation import estimate
+from .need import MemoryEstimate, show
 
 
 def find_remedy(

@@ -9,7 +9,7 @@ import torch
 
 from ..policies.compat import CachedLayer, cached_layers
 from ..rollouts import Rollouts
-from ..rollouts.llama_step.layout import OtherShapeError, read_layout
+from ..rollouts.llama_step.read_layout import OtherShapeError, read_layout
 from ..settings import TrainSettings
 from ..update.passes import differentiate, plan_update
 from .trace import tracing

@@ -1,21 +1,22 @@
 """One figure of one or several runs: did the rewards rise, and at what price?
 
 Everything is drawn through matplotlib's objects, never through pyplot, whose state is global and
-belongs to the host. `data` prepares the content, `panels` draws its parts.
+belongs to the host. What is drawn is prepared in `data`; `panels` and `conflict_map` draw it.
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..errors import TrainingError, shorten
 from . import panels
+from .conflict_map import draw_conflicts
 from .data import LINES, FigureContent, Records
 
 SIZE_INCHES = (15.0, 10.5)
@@ -61,7 +62,7 @@ def _draw(figure: Any, content: FigureContent) -> None:
     panels.draw_rewards(figure.add_subplot(upper[0]), content)
     panels.draw_key(figure.add_subplot(upper[1]), content)
     panels.draw_weights(figure.add_subplot(middle[0]), content)
-    panels.draw_conflicts(figure, middle[1], content)
+    draw_conflicts(figure, middle[1], content)
     small = [figure.add_subplot(lower[column]) for column in range(5)]
     panels.draw_length(small[0], content)
     panels.draw_truncated(small[1], content)
@@ -75,13 +76,9 @@ def _write_png(pixels: np.ndarray, path: Path) -> None:
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
+        write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise TrainingError(
             f"The figure cannot be written to {shorten(str(path), 200)}: {error.strerror}."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

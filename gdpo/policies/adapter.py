@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import PolicyError
+from ..to_json import to_json
 from .adapter_checks import check_adapter_config
 from .compat import without_renaming_warning
 
@@ -30,7 +31,7 @@ def read_adapter(model: Any) -> Adapter:
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     config = model.peft_config["default"].to_dict()
-    return Adapter(_json(config), {k: v.detach().cpu().clone() for k, v in state.items()})
+    return Adapter(to_json(config), {k: v.detach().cpu().clone() for k, v in state.items()})
 
 
 def save_adapter(adapter: Adapter, folder: Path) -> None:
@@ -73,7 +74,7 @@ def fresh_config(rank: int, alpha: int) -> dict[str, Any]:
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
-    return _json(config.to_dict())
+    return to_json(config.to_dict())
 
 
 def wrap(model: Any, config: dict[str, Any]) -> Any:
@@ -125,16 +126,3 @@ def write_adapter(model: Any, adapter: Adapter) -> None:
             f"The adapter does not fit this model (first difference: {key!r}); "
             "load the base model that it was trained on."
         )
-
-
-def _json(config: dict[str, Any]) -> dict[str, Any]:
-    """Make peft's configuration JSON: sets become sorted lists, enums their values."""
-
-    def convert(value: object) -> object:
-        return (
-            sorted(value)
-            if isinstance(value, (set, frozenset))
-            else getattr(value, "value", str(value))
-        )
-
-    return json.loads(json.dumps(config, default=convert))

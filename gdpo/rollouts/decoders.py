@@ -15,7 +15,8 @@ from ..policies.adapter import innermost
 from ..policies.compat import full_cache
 from .cache_decoder import CacheDecoder, Decoder, Prefix
 from .llama_step.blocks import BlockDecoder
-from .llama_step.layout import Layout, OtherShapeError, read_layout
+from .llama_step.layout import Layout
+from .llama_step.read_layout import OtherShapeError, read_layout
 from .llama_step.recording import Recorder, recordable
 
 logger = logging.getLogger(__name__)

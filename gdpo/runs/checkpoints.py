@@ -7,7 +7,6 @@ number and the settings, so there is nothing more to save. JSON and safetensors 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
+from ..atomic import replacing_folder
 from ..errors import PolicyError, TrainingError, shorten
 from ..policies.adapter import Adapter, load_adapter, save_adapter
 from ..to_json import to_json
@@ -59,18 +59,12 @@ def save_checkpoint(
     """
     from safetensors.torch import save_file
 
-    root = folder / "checkpoints"
-    final, temporary = root / f"step-{step:06d}", root / f".step-{step:06d}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    save_adapter(adapter, temporary)
     tensors, numbers = _flatten(optimizer.state_dict()["state"])
-    save_file(tensors, temporary / "optimizer.safetensors")
     content = to_json({"step": step, "optimizer": numbers, **state})
-    (temporary / "state.json").write_text(json.dumps(content), encoding="utf-8")
-    for file in temporary.iterdir():
-        _sync(file)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    with replacing_folder(folder / "checkpoints" / f"step-{step:06d}") as made:
+        save_adapter(adapter, made)
+        save_file(tensors, made / "optimizer.safetensors")
+        (made / "state.json").write_text(json.dumps(content), encoding="utf-8")
     for old in _steps(folder)[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -150,8 +144,3 @@ def _unflatten(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> dict[int,
             place = place.setdefault(part, {})
         place[name] = value
     return slots
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())

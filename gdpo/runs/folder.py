@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import replacing_folder, write_atomically
 from ..errors import TrainingError
 from ..policies.adapter import Adapter, save_adapter
 from .history import (
@@ -21,7 +22,6 @@ from .history import (
     append_line,
     read_history,
     rewind,
-    write_atomically,
 )
 from .record import CompletionRecord, Evaluation, StepRecord
 from .run_file import RUN_FILE, check_identity, read_identity
@@ -59,11 +59,8 @@ class Run:
 
     def finish(self, adapter: Adapter) -> None:
         """Write the final adapter, whole or not at all."""
-        final, temporary = self.folder / "adapter", self.folder / ".adapter.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        save_adapter(adapter, temporary)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.replace(final)
+        with replacing_folder(self.folder / "adapter") as folder:
+            save_adapter(adapter, folder)
 
 
 @contextmanager

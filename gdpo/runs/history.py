@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
+from ..atomic import replacing_file
 from ..errors import TrainingError, shorten
 from .record import CompletionRecord, StepRecord, completion_from_json, step_from_json
 from .sequence import check_names, check_order, join_record
@@ -35,12 +34,6 @@ def append_line(file: Path, record: Mapping[str, Any]) -> None:
     """Append one record, plain JSON, and hand it to the operating system at once."""
     with file.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write `text` so that `file` holds either the old or the new content, even after a crash."""
-    with _replacing(file) as stream:
-        stream.write(text.encode("utf-8"))
 
 
 def read_history(folder: Path, names: Sequence[str] | None = None) -> tuple[StepRecord, ...]:
@@ -97,7 +90,7 @@ def rewind(folder: Path, step: int) -> None:
 
 
 def _keep_until(file: Path, step: int, records: Iterator[tuple[int, bytes, Any]]) -> None:
-    with _replacing(file) as stream:
+    with replacing_file(file) as stream:
         for _, line, record in records:
             if record["step"] <= step:
                 stream.write(line.rstrip(b"\r\n") + b"\n")
@@ -167,17 +160,3 @@ def _one_line(problem: object) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `file` when all is written."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The host: ComfyUI where it is running, else the terminal. Only `memory` touches ComfyUI besides.
 
 ComfyUI's modules exist only inside its process, and each is used only if it is there. A tensor or a NaN
-that reaches its publishing loop ends the server, so everything sent goes through `plain_json`.
+that reaches its publishing loop ends the server, so everything sent goes through `to_json`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import math
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from ...gdpo.policies.base import Base
 from ...gdpo.progress import Progress
+from ...gdpo.to_json import to_json
 from .live import LiveRun, read_past
 
 try:
@@ -137,27 +137,6 @@ def shown_image(path: Path) -> dict[str, str]:
     return {"filename": inside.name, "subfolder": inside.parent.as_posix(), "type": "output"}
 
 
-def plain_json(value: object) -> Any:
-    """`value` as plain JSON: tensors and numpy values become numbers and lists, non-finite numbers None.
-
-    Anything that JSON does not know becomes its text.
-    """
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, float)):
-        return (
-            (int(value) if isinstance(value, int) else float(value))
-            if math.isfinite(value)
-            else None
-        )
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain_json(item) for item in value]
-    to_list = getattr(value, "tolist", None)  # tensors, numpy arrays and numpy scalars
-    return plain_json(to_list()) if callable(to_list) else str(value)
-
-
 @contextlib.contextmanager
 def progress(
     node_id: str | None, title: str, steps: int = 0, folder: Path | None = None
@@ -228,7 +207,7 @@ def _send(event: str, content: Mapping[str, Any]) -> None:
     from server import PromptServer
 
     server = PromptServer.instance
-    server.send_sync(event, plain_json(content), server.client_id)
+    server.send_sync(event, to_json(content), server.client_id)
 
 
 class TerminalProgress(Progress):

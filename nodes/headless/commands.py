@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...gdpo.atomic import write_atomically
 from ...gdpo.errors import WorkflowError
-from ...gdpo.runs.history import HISTORY_FILE, read_history, write_atomically
+from ...gdpo.runs.history import HISTORY_FILE, read_history
+from ...gdpo.to_json import to_json
 from .. import NODE_CLASS_MAPPINGS as CLASSES, NODE_DISPLAY_NAME_MAPPINGS as NAMES
 from ..checks.paths import resolve_output, unused_name
-from ..comfy.host import TerminalProgress, folders, plain_json
+from ..comfy.host import TerminalProgress, folders
 from .workflow import Outcome, apply_settings, read_workflow, run_workflow
 
 QUICK_START = Path(__file__).resolve().parents[2] / "workflows/quick_start.json"
@@ -81,7 +83,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     image = outcomes["GDPOPlotConvergence"].ui["images"][0]
     answer = outcomes["GDPOCompare"].ui["answers"][0]
     keys = ("path", "type", "kl", "top1", "holds")
-    return plain_json({
+    return to_json({
         "rewards": {
             name: {"before": first[name]["mean"], "after": last[name]["mean"]} for name in first
         },
