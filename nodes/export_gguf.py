@@ -10,7 +10,8 @@ from ..gdpo.prompts import Prompt
 from .checks.guard import guarded
 from .checks.inputs import choice, socket, text
 from .checks.paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
-from .comfy import host
+from .comfy import memory, progress
+from .comfy.plain_json import plain_json
 
 NONE = "none"
 _UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run
@@ -97,8 +98,8 @@ class GDPOExportGGUF:
         stem = unused_name(
             wanted, lambda one: any(f"{one}-{kind}.gguf".casefold() in taken for kind in types)
         )
-        host.make_room(model.base)
-        with host.releasing(), host.progress(unique_id, f"exporting {stem}") as progress:
+        memory.make_room(model.base)
+        with memory.releasing(), progress.bar(unique_id, f"exporting {stem}") as bar:
             files = export_gguf(
                 model,
                 folder,
@@ -106,10 +107,10 @@ class GDPOExportGGUF:
                 types=types,
                 prompts=prompts,
                 rewards=rewards.rewards if rewards else (),
-                progress=progress,
+                progress=bar,
             )
         report = "\n".join(_describe(file) for file in files)
-        found = [host.plain_json({"path": file.path, **file.report.to_json()}) for file in files]
+        found = [plain_json({"path": file.path, **file.report.to_json()}) for file in files]
         chosen = next(file for file in files if file.type == type)
         return {"ui": {"text": [report], "gguf": found}, "result": (chosen, report)}
 

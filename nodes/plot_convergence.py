@@ -15,6 +15,7 @@ from .checks.inputs import socket, text
 from .checks.paths import check_tree, name_verdict, resolve_output
 from .comfy import host
 from .comfy.live import describe_run
+from .comfy.plain_json import plain_json
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class GDPOPlotConvergence:
         runs = {folder: read_history(folder) for folder in folders}
         pixels = plot_convergence({folder.name: runs[folder] for folder in folders}, path)
         image = torch.from_numpy(pixels.copy()).float().div(255).unsqueeze(0)  # (1, H, W, 3)
-        shown = [host.plain_json(describe_run(folder, runs[folder])) for folder in folders]
+        shown = [plain_json(describe_run(folder, runs[folder])) for folder in folders]
         return {
             "ui": {"images": [host.shown_image(path)], "gdpo_runs": shown},
             "result": (image,),

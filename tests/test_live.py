@@ -10,6 +10,8 @@ from loaded_pack import PACK, submodule
 
 live = submodule("nodes.comfy.live")
 host = submodule("nodes.comfy.host")
+plain_json = submodule("nodes.comfy.plain_json").plain_json
+progress = submodule("nodes.comfy.progress")
 errors = submodule("gdpo.errors")
 policies = submodule("gdpo.policies.policy")
 trainer = submodule("gdpo.training.trainer")
@@ -129,7 +131,7 @@ def test_findings_are_in_words(told):
 
 def test_what_is_sent_survives_json_though_a_loss_is_not_finite(told):
     told.run.record(step(4, mean=float("nan"), dispersion=float("inf")))
-    message = host.plain_json(told.last())
+    message = plain_json(told.last())
     assert json.loads(json.dumps(message, allow_nan=False))["record"]["dispersion"] is None
 
 
@@ -223,7 +225,7 @@ def test_a_saved_run_that_grew_is_drawn_again(saved):
 # --- GDPO Train ---------------------------------------------------------------------------------------
 
 
-class Followed(host.TerminalProgress):
+class Followed(progress.TerminalProgress):
     """Keeps what the trainer tells."""
 
     def __init__(self):
@@ -240,7 +242,7 @@ class Followed(host.TerminalProgress):
 def test_events_and_result_of_a_training_tell_the_same(tmp_path, monkeypatch):
     host.configure(host.Folders(tmp_path, tmp_path / "input", (tmp_path / "models",)))
     followed = Followed()
-    monkeypatch.setattr(host, "TerminalProgress", lambda *_: followed)
+    monkeypatch.setattr(progress, "TerminalProgress", lambda *_: followed)
     call = lambda node_id, **inputs: getattr(NODES[node_id](), NODES[node_id].FUNCTION)(**inputs)
     (model,) = call("GDPOLoadModel", model="starter (bundled)", device="cpu")
     (prompts,) = call("GDPOLoadPrompts", file="support desk: train", limit=2)
@@ -272,7 +274,7 @@ def test_events_and_result_of_a_training_tell_the_same(tmp_path, monkeypatch):
         run.record(record)
     merged = {}
     for message in sent:
-        record = host.plain_json(message["record"])
+        record = plain_json(message["record"])
         merged[record["step"]] = {**merged.get(record["step"], {}), **record}
     assert list(merged.values()) == shown["records"]
     assert sent[-1]["sample"] == shown["sample"]

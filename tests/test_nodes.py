@@ -14,6 +14,8 @@ import torch
 from loaded_pack import PACK, ROOT, submodule
 
 host = submodule("nodes.comfy.host")
+plain_json = submodule("nodes.comfy.plain_json").plain_json
+progress = submodule("nodes.comfy.progress")
 paths = submodule("nodes.checks.paths")
 guard = submodule("nodes.checks.guard")
 values = submodule("nodes.checks.values")
@@ -253,7 +255,7 @@ def test_every_node_function_is_guarded(node_id):
 
 def test_plain_json_holds_nothing_that_ends_a_server():
     numpy = pytest.importorskip("numpy")
-    found = host.plain_json({
+    found = plain_json({
         1: torch.tensor([1.0, math.nan]),
         "scalar": numpy.float32(0.5),
         "count": numpy.int64(3),
@@ -525,8 +527,8 @@ def test_equal_training_of_the_same_name_gives_the_finished_run(parts, folders):
 
 def test_stop_keeps_the_work_and_the_same_training_goes_on(parts, folders, monkeypatch):
     polls = iter(range(10**6))
-    monkeypatch.setattr(host, "stop_requested", lambda: next(polls) > 100)
-    with pytest.raises(host.Stopped):
+    monkeypatch.setattr(progress, "stop_requested", lambda: next(polls) > 100)
+    with pytest.raises(progress.Stopped):
         train(**parts, run_name="a", **{**TINY, "steps": 50})
     monkeypatch.undo()
     host.configure(folders)

@@ -17,6 +17,7 @@ errors = submodule("gdpo.errors")
 figure = submodule("gdpo.plotting.figure")
 history = submodule("gdpo.runs.history")
 host = submodule("nodes.comfy.host")
+plain_json = submodule("nodes.comfy.plain_json").plain_json
 live = submodule("nodes.comfy.live")
 loading = submodule("gdpo.policies.loading")
 objectives = submodule("gdpo.objective.objective")
@@ -91,7 +92,7 @@ def readers(policy, tmp_path, monkeypatch) -> Iterator[dict[str, Callable[[Path]
         past = live.read_past(folder)
         run = live.LiveRun({}, past, lambda *_: None, lambda: run)
         run.record({"step": STEPS + 1, "truncated": 0.5})
-        json.dumps(host.plain_json(live.describe_run(folder, past)), allow_nan=False)
+        json.dumps(plain_json(live.describe_run(folder, past)), allow_nan=False)
 
     yield {
         "findings": lambda folder: diagnosis.diagnose(history.read_history(folder)),

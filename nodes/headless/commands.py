@@ -12,7 +12,9 @@ from ...gdpo.errors import WorkflowError
 from ...gdpo.runs.history import HISTORY_FILE, read_history, write_atomically
 from .. import NODE_CLASS_MAPPINGS as CLASSES, NODE_DISPLAY_NAME_MAPPINGS as NAMES
 from ..checks.paths import resolve_output, unused_name
-from ..comfy.host import TerminalProgress, folders, plain_json
+from ..comfy.host import folders
+from ..comfy.plain_json import plain_json
+from ..comfy.progress import TerminalProgress
 from .workflow import Outcome, apply_settings, read_workflow, run_workflow
 
 QUICK_START = Path(__file__).resolve().parents[2] / "workflows/quick_start.json"
