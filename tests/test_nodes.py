@@ -22,6 +22,7 @@ values = submodule("nodes.checks.values")
 validation = submodule("nodes.checks.validation")
 commands = submodule("nodes.headless.commands")
 workflow = submodule("nodes.headless.workflow")
+workflow_file = submodule("nodes.headless.workflow_file")
 errors = submodule("gdpo.errors")
 rewards = submodule("gdpo.rewards")
 prompts = submodule("gdpo.prompts")
@@ -576,7 +577,7 @@ SMALL = [
 
 
 def test_quick_start_names_every_main_node_and_is_valid():
-    graph = workflow.read_workflow(QUICK_START)
+    graph = workflow_file.read_workflow(QUICK_START)
     assert validation.check_workflow(graph, NODES)
     used = {node["class_type"] for node in graph.values()}
     assert {node_id for node_id in NODES if not node_id.startswith("GDPODefineReward")} <= used
@@ -589,7 +590,7 @@ def whole(tmp_path_factory):
         pytest.skip("llama-cpp-python is not installed")
     output = tmp_path_factory.mktemp("whole")
     host.configure(host.Folders(output, output / "input", (output / "models",)))
-    graph = workflow.apply_settings(workflow.read_workflow(QUICK_START), SMALL, NODES)
+    graph = workflow_file.apply_settings(workflow_file.read_workflow(QUICK_START), SMALL, NODES)
     taken = paths.resolve_output("whole") / "gguf" / "whole-Q8_0.gguf"
     taken.parent.mkdir(parents=True)
     taken.write_text("somebody's")

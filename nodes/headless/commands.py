@@ -15,7 +15,8 @@ from ..checks.paths import resolve_output, unused_name
 from ..comfy.host import folders
 from ..comfy.plain_json import plain_json
 from ..comfy.progress import TerminalProgress
-from .workflow import Outcome, apply_settings, read_workflow, run_workflow
+from .workflow import Outcome, run_workflow
+from .workflow_file import apply_settings, read_workflow
 
 QUICK_START = Path(__file__).resolve().parents[2] / "workflows/quick_start.json"
 DEMO_RUN = "quick-start"
