@@ -10,7 +10,7 @@ from ..gdpo.llamacpp.generate import generate
 from ..gdpo.prompts import make_prompt
 from .checks.guard import guarded
 from .checks.inputs import real, socket, text, whole
-from .comfy import host
+from .comfy import progress
 
 
 class GDPOChat:
@@ -68,14 +68,14 @@ class GDPOChat:
         """Answer the message; see `gdpo.llamacpp.generate.generate`."""
         if not message.strip():
             raise WorkflowError("input 'message': is empty; write what to say to the model")
-        with host.progress(unique_id, "chat") as progress:
+        with progress.bar(unique_id, "chat") as bar:
             completions = generate(
                 Path(gguf.path),
                 [make_prompt(message, system=system.strip())],
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=rng_seed,
-                progress=progress,
+                progress=bar,
             )
         answer = completions[0].text
         return {"ui": {"text": [answer]}, "result": (answer,)}

@@ -13,7 +13,7 @@ from ..gdpo.prompts import Prompt
 from ..gdpo.to_json import to_json
 from .checks.guard import guarded
 from .checks.inputs import real, socket, whole
-from .comfy import host
+from .comfy import memory, progress
 
 SHOWN_ANSWERS = 3
 
@@ -82,8 +82,8 @@ class GDPOCompare:
         columns: dict[str, Policy | Path] = {"base": base, "tuned": tuned}
         if gguf is not None:
             columns["gguf"] = gguf.path
-        host.make_room(base.base, tuned.base)
-        with host.releasing(), host.progress(unique_id, "comparing") as progress:
+        memory.make_room(base.base, tuned.base)
+        with memory.releasing(), progress.bar(unique_id, "comparing") as bar:
             found = compare(
                 columns,
                 prompts[:count],
@@ -91,7 +91,7 @@ class GDPOCompare:
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=rng_seed,
-                progress=progress,
+                progress=bar,
             )
         table = found.table()
         answers = [to_json(answer) for answer in islice(found.answers, SHOWN_ANSWERS)]

@@ -11,7 +11,7 @@ from ..gdpo.to_json import to_json
 from .checks.guard import guarded
 from .checks.inputs import choice, socket, text
 from .checks.paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
-from .comfy import host
+from .comfy import memory, progress
 
 NONE = "none"
 _UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run
@@ -98,8 +98,8 @@ class GDPOExportGGUF:
         stem = unused_name(
             wanted, lambda one: any(f"{one}-{kind}.gguf".casefold() in taken for kind in types)
         )
-        host.make_room(model.base)
-        with host.releasing(), host.progress(unique_id, f"exporting {stem}") as progress:
+        memory.make_room(model.base)
+        with memory.releasing(), progress.bar(unique_id, f"exporting {stem}") as bar:
             files = export_gguf(
                 model,
                 folder,
@@ -107,7 +107,7 @@ class GDPOExportGGUF:
                 types=types,
                 prompts=prompts,
                 rewards=rewards.rewards if rewards else (),
-                progress=progress,
+                progress=bar,
             )
         report = "\n".join(_describe(file) for file in files)
         found = [to_json({"path": file.path, **file.report.to_json()}) for file in files]

@@ -15,7 +15,7 @@ from .checks.guard import guarded
 from .checks.inputs import choice, text
 from .checks.memory_notice import before_loading
 from .checks.paths import list_models
-from .comfy import host
+from .comfy import host, memory
 
 STARTER = "starter (bundled)"
 _MAX_HUB_ID = 96  # the hub's own limit
@@ -78,14 +78,14 @@ class GDPOLoadModel:
         hub_model: str,
         unique_id: str | None = None,
     ) -> tuple[Policy]:
-        """Tell what the weights need, and load the model; see `gdpo.load_policy`."""
-        host.make_room()
-        source, device = _source(model, hub_model.strip()), host.choose_device(device)
+        """Tell what the weights need, and load the model; see `gdpo.loading.load_policy`."""
+        memory.make_room()
+        source, device = _source(model, hub_model.strip()), memory.choose_device(device)
         allowed = host.allows_download()
         notice = before_loading(source, precision, device, allow_download=allowed)
         host.tell(unique_id, notice)
         policy = load_policy(source, precision=precision, device=device, allow_download=allowed)
-        host.make_room(policy.base)
+        memory.make_room(policy.base)
         return (policy,)
 
 

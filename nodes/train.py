@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from ..gdpo.errors import WorkflowError
 from ..gdpo.objective.objective import Objective
@@ -20,7 +21,7 @@ from .checks.guard import guarded
 from .checks.inputs import choice, socket, text, widget
 from .checks.memory_notice import before_training
 from .checks.paths import check_tree, name_verdict, resolve_output
-from .comfy import host
+from .comfy import host, memory, progress
 from .comfy.live import describe_run
 
 logger = logging.getLogger(__name__)
@@ -98,21 +99,15 @@ class GDPOTrain:
         **settings: object,
     ) -> dict:
         """Train in the folder that `gdpo.runs.choose.choose_folder` chooses; see `gdpo.training.trainer.train`."""
-        chosen = TrainSettings(**settings)
+        chosen, kept = TrainSettings(**settings), _kept(workflow)
         root = resolve_output(run_name, what="run_name").parent
         identity = identify(model, prompts, heldout, rewards, chosen)
-        folder = choose_folder(root, run_name.strip(), identity, fresh=existing_run == FRESH)
-        kept = _kept(workflow)
-        told = _tell(folder, run_name.strip())
-        check_tree(folder, "run_name")
-        logger.info("%s", told)
-        host.make_room(model.base)
+        folder, told = _choose(root, run_name.strip(), identity, fresh=existing_run == FRESH)
+        memory.make_room(model.base)
         notice, needed = before_training(model, (*prompts, *heldout), rewards, chosen)
         host.tell(unique_id, notice)
-        with (
-            host.releasing(),
-            host.progress(unique_id, f"training {folder.name}", chosen.steps, folder) as progress,
-        ):
+        title = f"training {folder.name}"
+        with memory.releasing(), progress.bar(unique_id, title, chosen.steps, folder) as bar:
             result = train(
                 model,
                 prompts,
@@ -120,14 +115,21 @@ class GDPOTrain:
                 chosen,
                 folder,
                 heldout=heldout,
-                progress=progress,
+                progress=bar,
                 workflow=kept,
             )
         shown = to_json(describe_run(folder, read_history(folder), chosen.steps))
-        return {
-            "ui": {"text": [told, needed], "gdpo_runs": [shown]},
-            "result": (result.policy, result),
-        }
+        ui = {"text": [told, needed], "gdpo_runs": [shown]}
+        return {"ui": ui, "result": (result.policy, result)}
+
+
+def _choose(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> tuple[Path, str]:
+    """The run's folder, and a line that says which it is and why; the line is logged as well."""
+    folder = choose_folder(root, name, identity, fresh=fresh)
+    told = _tell(folder, name)
+    check_tree(folder, "run_name")
+    logger.info("%s", told)
+    return folder, told
 
 
 def _kept(workflow: dict | None) -> dict | None:

@@ -12,6 +12,7 @@ from gdpo.to_json import to_json
 
 live = submodule("nodes.comfy.live")
 host = submodule("nodes.comfy.host")
+progress = submodule("nodes.comfy.progress")
 errors = submodule("gdpo.errors")
 policies = submodule("gdpo.policies.policy")
 trainer = submodule("gdpo.training.trainer")
@@ -225,7 +226,7 @@ def test_a_saved_run_that_grew_is_drawn_again(saved):
 # --- GDPO Train ---------------------------------------------------------------------------------------
 
 
-class Followed(host.TerminalProgress):
+class Followed(progress.TerminalProgress):
     """Keeps what the trainer tells."""
 
     def __init__(self):
@@ -242,7 +243,7 @@ class Followed(host.TerminalProgress):
 def test_events_and_result_of_a_training_tell_the_same(tmp_path, monkeypatch):
     host.configure(host.Folders(tmp_path, tmp_path / "input", (tmp_path / "models",)))
     followed = Followed()
-    monkeypatch.setattr(host, "TerminalProgress", lambda *_: followed)
+    monkeypatch.setattr(progress, "TerminalProgress", lambda *_: followed)
     call = lambda node_id, **inputs: getattr(NODES[node_id](), NODES[node_id].FUNCTION)(**inputs)
     (model,) = call("GDPOLoadModel", model="starter (bundled)", device="cpu")
     (prompts,) = call("GDPOLoadPrompts", file="support desk: train", limit=2)

@@ -21,6 +21,7 @@ import torch
 from loaded_pack import PACK, ROOT, submodule
 
 host = submodule("nodes.comfy.host")
+progress = submodule("nodes.comfy.progress")
 paths = submodule("nodes.checks.paths")
 errors = submodule("gdpo.errors")
 runs = submodule("gdpo.runs.choose")
@@ -62,7 +63,7 @@ def folders(tmp_path, monkeypatch):
     for folder in (chosen.output, chosen.inputs, *chosen.models):
         folder.mkdir()
     host.configure(chosen)
-    monkeypatch.setitem(host._state, "stop", False)
+    monkeypatch.setitem(progress._state, "stop", False)
     yield chosen
     host.configure(None)
 
@@ -187,9 +188,9 @@ def stop_in(folders, monkeypatch):
 
         def ask():
             asked.append(time.perf_counter())
-            host.request_stop()
+            progress.request_stop()
 
-        class Watched(host.TerminalProgress):
+        class Watched(progress.TerminalProgress):
             def phase(self, name, done, total):
                 if name.startswith(phase) and done >= after and not timers:
                     timers.append(threading.Timer(delay, ask))
@@ -197,17 +198,17 @@ def stop_in(folders, monkeypatch):
                 super().phase(name, done, total)
 
         timers: list[threading.Timer] = []
-        monkeypatch.setitem(host._state, "stop", False)
+        monkeypatch.setitem(progress._state, "stop", False)
         with monkeypatch.context() as patch:
-            patch.setattr(host, "TerminalProgress", Watched)
+            patch.setattr(progress, "TerminalProgress", Watched)
             try:
-                with pytest.raises(host.Stopped):
+                with pytest.raises(progress.Stopped):
                     work()
             finally:
                 ended = time.perf_counter()
                 for timer in timers:
                     timer.cancel()
-        monkeypatch.setitem(host._state, "stop", False)
+        monkeypatch.setitem(progress._state, "stop", False)
         return ended - asked[0]
 
     return measure

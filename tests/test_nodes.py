@@ -16,12 +16,14 @@ from loaded_pack import PACK, ROOT, submodule
 from gdpo.to_json import to_json
 
 host = submodule("nodes.comfy.host")
+progress = submodule("nodes.comfy.progress")
 paths = submodule("nodes.checks.paths")
 guard = submodule("nodes.checks.guard")
 values = submodule("nodes.checks.values")
 validation = submodule("nodes.checks.validation")
 commands = submodule("nodes.headless.commands")
 workflow = submodule("nodes.headless.workflow")
+workflow_file = submodule("nodes.headless.workflow_file")
 errors = submodule("gdpo.errors")
 rewards = submodule("gdpo.rewards")
 prompts = submodule("gdpo.prompts")
@@ -94,7 +96,7 @@ def test_every_input_has_a_tooltip_and_a_default_that_it_would_accept(node_id):
 
 
 @every_node
-def test_declaration_is_plain_json(node_id):
+def test_declaration_is_to_json(node_id):
     assert json.loads(json.dumps(NODES[node_id].INPUT_TYPES(), allow_nan=False))
 
 
@@ -527,8 +529,8 @@ def test_equal_training_of_the_same_name_gives_the_finished_run(parts, folders):
 
 def test_stop_keeps_the_work_and_the_same_training_goes_on(parts, folders, monkeypatch):
     polls = iter(range(10**6))
-    monkeypatch.setattr(host, "stop_requested", lambda: next(polls) > 100)
-    with pytest.raises(host.Stopped):
+    monkeypatch.setattr(progress, "stop_requested", lambda: next(polls) > 100)
+    with pytest.raises(progress.Stopped):
         train(**parts, run_name="a", **{**TINY, "steps": 50})
     monkeypatch.undo()
     host.configure(folders)
@@ -576,7 +578,7 @@ SMALL = [
 
 
 def test_quick_start_names_every_main_node_and_is_valid():
-    graph = workflow.read_workflow(QUICK_START)
+    graph = workflow_file.read_workflow(QUICK_START)
     assert validation.check_workflow(graph, NODES)
     used = {node["class_type"] for node in graph.values()}
     assert {node_id for node_id in NODES if not node_id.startswith("GDPODefineReward")} <= used
@@ -589,7 +591,7 @@ def whole(tmp_path_factory):
         pytest.skip("llama-cpp-python is not installed")
     output = tmp_path_factory.mktemp("whole")
     host.configure(host.Folders(output, output / "input", (output / "models",)))
-    graph = workflow.apply_settings(workflow.read_workflow(QUICK_START), SMALL, NODES)
+    graph = workflow_file.apply_settings(workflow_file.read_workflow(QUICK_START), SMALL, NODES)
     taken = paths.resolve_output("whole") / "gguf" / "whole-Q8_0.gguf"
     taken.parent.mkdir(parents=True)
     taken.write_text("somebody's")

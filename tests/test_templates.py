@@ -116,8 +116,8 @@ def test_a_template_is_the_graph_of_its_api_file_and_has_a_picture(template):
 
 @pytest.mark.parametrize("file", sorted(API_FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_every_workflow_ever_shipped_is_valid(file):
-    workflow, validation = (
-        submodule("nodes.headless.workflow"),
+    workflow_file, validation = (
+        submodule("nodes.headless.workflow_file"),
         submodule("nodes.checks.validation"),
     )
-    validation.check_workflow(workflow.read_workflow(file), CLASSES)
+    validation.check_workflow(workflow_file.read_workflow(file), CLASSES)

@@ -29,6 +29,7 @@ from loaded_pack import PACK, ROOT, submodule
 host = submodule("nodes.comfy.host")
 errors = submodule("gdpo.errors")
 workflow = submodule("nodes.headless.workflow")
+workflow_file = submodule("nodes.headless.workflow_file")
 rewards = submodule("gdpo.rewards")
 prompts = submodule("gdpo.prompts")
 policies = submodule("gdpo.policies.policy")
@@ -869,7 +870,7 @@ WORKFLOW_FILES = {
 def test_workflow_file_that_is_a_bomb_is_refused(case, fence, tmp_path):
     path = tmp_path / "models" / "graph.json"
     path.write_text(WORKFLOW_FILES[case])
-    refused(lambda: workflow.read_workflow(path), "graph.json", errors.WorkflowError)
+    refused(lambda: workflow_file.read_workflow(path), "graph.json", errors.WorkflowError)
 
 
 SETTINGS = {
@@ -890,7 +891,7 @@ def test_setting_of_the_command_line_is_checked_like_a_file(case, fence):
     setting, message = SETTINGS[case]
 
     def work():
-        workflow.run_workflow(workflow.apply_settings(graph(), [setting], NODES), NODES)
+        workflow.run_workflow(workflow_file.apply_settings(graph(), [setting], NODES), NODES)
 
     with pytest.raises(errors.WorkflowError, match=message) as caught:
         work()

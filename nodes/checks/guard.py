@@ -17,7 +17,7 @@ from ...gdpo.policies.policy import Policy
 from ...gdpo.prompts import Prompt
 from ...gdpo.rewards import Reward
 from ...gdpo.training.trainer import TrainResult
-from .validation import declared_inputs
+from .declared import declared_inputs
 
 # Socket type -> what a value of it is, and which node gives it.
 SOCKETS: Mapping[str, tuple[type, str]] = {

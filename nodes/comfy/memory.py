@@ -1,23 +1,34 @@
-"""Makes our models known to ComfyUI, so that its "unload models" and other models' need of memory move them away.
-
-ComfyUI counts and unloads what `ModelPatcher` objects stand for. Each base gets one, which puts the whole base
-away instead of patching it. The base itself, and every cached output that refers to it, stays valid.
-"""
+"""Shares the card with ComfyUI: which device to use, room for our models, and memory given back after work."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import weakref
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
-from ...gdpo.policies.base import Base, bring_back, put_away
+from ...gdpo.policies.base import Base
+from . import host
 
 # Base -> its ModelPatcher, which ends with the base: ComfyUI holds it weakly.
 _patchers: weakref.WeakKeyDictionary[Base, Any] = weakref.WeakKeyDictionary()
 
 
+def choose_device(device: str) -> str:
+    """`auto` becomes the card that ComfyUI works on, where it is one that training can use."""
+    if device != "auto" or not host.is_comfyui():
+        return device
+    import comfy.model_management
+
+    chosen = comfy.model_management.get_torch_device()
+    return str(chosen) if chosen.type in {"cpu", "cuda"} else "auto"
+
+
 def make_room(*bases: Base) -> None:
-    """Let ComfyUI unload all models but `bases`, ours and its own, and bring `bases` to their devices."""
+    """Ask ComfyUI to unload all models but `bases`, ours and its own, and bring `bases` to their devices."""
+    if not host.is_comfyui():
+        return
     from comfy import model_management as manager
 
     wanted = [_patcher(base) for base in bases]
@@ -28,58 +39,23 @@ def make_room(*bases: Base) -> None:
 
 
 def _patcher(base: Base) -> Any:
+    from .patcher import BasePatcher  # needs ComfyUI
+
     if base not in _patchers:
-        _patchers[base] = _patcher_class()(base)
+        _patchers[base] = BasePatcher(base)
     return _patchers[base]
 
 
-@lru_cache(maxsize=1)
-def _patcher_class() -> type:
-    """Made when first needed: ComfyUI's class exists only inside its process."""
-    import torch
-    from comfy.model_patcher import ModelPatcher
+@contextlib.contextmanager
+def releasing() -> Iterator[None]:
+    """After the block give back what its work held: Python's cycles first, then the card's cached blocks.
 
-    class GDPOLanguageModel(torch.nn.Module):
-        """Stands in for the base's module: ComfyUI writes attributes of its own on the model it is given."""
+    Not after an interrupt, which should be quick, and whose traceback still holds everything: ComfyUI itself
+    does the same some seconds later.
+    """
+    yield
+    gc.collect()
+    if host.is_comfyui():
+        import comfy.model_management
 
-    class BasePatcher(ModelPatcher):
-        """Moves a base as a whole; there is nothing to patch."""
-
-        def __init__(self, base: Base) -> None:
-            device = torch.device(base.device)
-            if device.type == "cuda" and device.index is None:  # ComfyUI compares devices by index
-                device = torch.device("cuda", torch.cuda.current_device())
-            stand_in = GDPOLanguageModel()
-            stand_in.device = device
-            size = base.model.get_memory_footprint()
-            super().__init__(stand_in, device, torch.device("cpu"), size=size)
-            self._base = weakref.ref(base)
-
-        def current_loaded_device(self) -> torch.device:
-            base = self._base()
-            return self.offload_device if base is None else base.model.device
-
-        def loaded_size(self) -> int:
-            return self.size if self.current_loaded_device() == self.load_device else 0
-
-        def partially_load(self, _device: Any, *_more: object, **_options: object) -> int:
-            before, base = self.loaded_size(), self._base()
-            if base is not None:
-                bring_back(base)
-            return self.loaded_size() - before
-
-        def partially_unload(self, _device: Any, *_more: object, **_options: object) -> int:
-            before, base = self.loaded_size(), self._base()
-            if base is not None:
-                put_away(base)  # does nothing while the base is in use
-            return before - self.loaded_size()
-
-        def detach(self, unpatch_all: bool = True) -> Any:
-            if unpatch_all:  # else the patcher alone is let go, and the weights stay
-                self.partially_unload(self.offload_device)
-            return self.model
-
-        def clone(self) -> BasePatcher:
-            return self
-
-    return BasePatcher
+        comfy.model_management.soft_empty_cache()

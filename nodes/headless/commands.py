@@ -14,8 +14,10 @@ from ...gdpo.runs.history import HISTORY_FILE, read_history
 from ...gdpo.to_json import to_json
 from .. import NODE_CLASS_MAPPINGS as CLASSES, NODE_DISPLAY_NAME_MAPPINGS as NAMES
 from ..checks.paths import resolve_output, unused_name
-from ..comfy.host import TerminalProgress, folders
-from .workflow import Outcome, apply_settings, read_workflow, run_workflow
+from ..comfy.host import folders
+from ..comfy.progress import TerminalProgress
+from .workflow import Outcome, run_workflow
+from .workflow_file import apply_settings, read_workflow
 
 QUICK_START = Path(__file__).resolve().parents[2] / "workflows/quick_start.json"
 DEMO_RUN = "quick-start"

@@ -53,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger(pack.__name__).setLevel(logging.INFO)
     host, errors = submodule(pack, "nodes.comfy.host"), submodule(pack, "gdpo.errors")
     commands = submodule(pack, "nodes.headless.commands")
-    signal.signal(signal.SIGINT, lambda *given: _interrupt(host, *given))
+    progress = submodule(pack, "nodes.comfy.progress")
+    signal.signal(signal.SIGINT, lambda *given: _interrupt(progress, *given))
     try:
         output = Path(options.output)
         host.configure(_folders(host, output, options))
@@ -61,10 +62,10 @@ def main(arguments: Sequence[str]) -> int:
             text = commands.run_demo(output)
         else:
             text = commands.run_file(Path(options.file), options.settings)
-    except (host.Stopped, KeyboardInterrupt):
+    except (progress.Stopped, KeyboardInterrupt):
         return _stopped()
     except errors.GDPOError as error:
-        if host.stop_requested():
+        if progress.stop_requested():
             return _stopped()  # a helper process died of the same Ctrl-C
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -104,11 +105,11 @@ def _folders(host: ModuleType, output: Path, options: argparse.Namespace) -> obj
     return host.Folders(output.absolute(), inputs.absolute(), (models.absolute(),))
 
 
-def _interrupt(host: ModuleType, number: int, frame: FrameType | None) -> None:
+def _interrupt(progress: ModuleType, number: int, frame: FrameType | None) -> None:
     """The first Ctrl-C asks, the second insists."""
-    if host.stop_requested():
+    if progress.stop_requested():
         signal.default_int_handler(number, frame)
-    host.request_stop()
+    progress.request_stop()
     sys.stderr.write("\nstopping: the work so far is being saved (Ctrl-C again to stop at once)\n")
 
 

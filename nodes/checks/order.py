@@ -1,0 +1,66 @@
+"""Orders the nodes of a workflow, so that each runs after what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Reversible
+
+from ...gdpo.errors import shorten
+from .declared import Graph, is_link
+
+# Nodes of a cycle that a message names; a file may hold a very long one.
+_NAMED_NODES = 20
+
+# The names of a node's declared inputs.
+Names = Callable[[Mapping], Iterable[str]]
+
+
+def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[str], list[str]]:
+    """The nodes that the outputs need, each after what it needs, and the cycles found on the way.
+
+    Depth first without recursion: a file may hold a very long chain.
+
+    Args:
+        graph: Nodes whose class is known.
+        outputs: Ids of the output nodes.
+        names: Gives the names of a node's declared inputs.
+    """
+    order: list[str] = []  # a node stands here once it is finished
+    cycles: list[str] = []
+    finished: set[str] = set()
+    path: dict[str, Iterator[str]] = {}  # nodes being visited, each with its links still to follow
+
+    def enter(node_id: str) -> None:
+        if node_id in graph and node_id not in finished:
+            path[node_id] = _sources(graph[node_id], names)
+
+    for output in outputs:
+        enter(output)
+        while path:
+            current = next(reversed(path))
+            source = next(path[current], None)
+            if source is None:
+                order.append(current)
+                finished.add(current)
+                del path[current]
+            elif source in path:
+                cycles.append(_ring(path, source))
+            else:
+                enter(source)
+    return order, cycles
+
+
+def _ring(path: Reversible[str], source: str) -> str:
+    """The cycle as text, from `source` against the links back to it; the middle of a long one is left out."""
+    ring = [source]
+    for node_id in reversed(path):
+        ring.append(node_id)
+        if node_id == source or len(ring) > _NAMED_NODES:
+            break
+    shown = [shorten(key, 40) for key in ring]
+    return " -> ".join(shown if ring[-1] == source else [*shown, "...", shown[0]])
+
+
+def _sources(node: Mapping, names: Names) -> Iterator[str]:
+    """The node ids that the declared inputs of `node` are linked to."""
+    inputs = node.get("inputs", {})
+    return (inputs[name][0] for name in names(node) if name in inputs and is_link(inputs[name]))

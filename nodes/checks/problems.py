@@ -1,0 +1,44 @@
+"""Collects what is wrong with a workflow into one error of bounded length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from ...gdpo.errors import WorkflowError
+from .declared import suggestion
+
+# Lines that an error shows.
+MAX_PROBLEMS = 50
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line of the error; made to text only if it is shown, since a file may hold very many.
+
+    Attributes:
+        place: The node, and the input if it is one.
+        text: What is wrong.
+        name: An unknown name, for which the nearest of `known` is suggested.
+        known: Names that would have been right.
+    """
+
+    place: str
+    text: str
+    name: str = ""
+    known: Iterable[str] = ()
+
+    def __str__(self) -> str:
+        """The line."""
+        return f"{self.place}: {self.text}{suggestion(self.name, self.known) if self.name else ''}"
+
+
+def refuse(problems: Iterator[Problem | str]) -> None:
+    """Raise the first problems as one error, if there are any."""
+    lines = [str(problem) for problem in islice(problems, MAX_PROBLEMS)]
+    more = sum(1 for _ in problems)
+    if more:
+        lines.append(f"... and {more} more problem{'s' if more > 1 else ''}")
+    if lines:
+        raise WorkflowError("\n".join(lines))
