@@ -23,7 +23,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("gdpo.errors", "gdpo.options", "gdpo.settings", "gdpo.prompts", "gdpo.progress"),
         *("gdpo.polling", "gdpo.allocator", "gdpo.out_of_memory", "gdpo.to_json", "gdpo.starter"),
-        *("gdpo.optimizers", "gdpo.version", "gdpo.identity", "gdpo.atomic", "gdpo.prompt_files", "gdpo.threads"),
+        *(
+            "gdpo.optimizers",
+            "gdpo.version",
+            "gdpo.identity",
+            "gdpo.atomic",
+            "gdpo.prompt_files",
+            "gdpo.threads",
+        ),
     ),
     ("gdpo.policies", "gdpo.rewards"),
     ("gdpo.rollouts", "gdpo.llamacpp"),

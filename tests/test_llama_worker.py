@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf_models import exported, needs_llama
+from rounding import bound, path_length
 
 from gdpo.errors import ExportError, InferenceError
 from gdpo.llamacpp.process import LLAMA_WORKER, run_worker
@@ -61,16 +61,16 @@ def test_a_worker_that_ends_without_an_answer_is_an_error(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="asks for a process by signal 0")
 def test_a_cancelled_worker_is_killed(tmp_path):
     pid_file = tmp_path / "pid"
-    body = f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    ended = tmp_path / "ended"
+    body = f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60); open({str(ended)!r}, 'w')"
 
     def poll() -> None:
         if pid_file.exists() and pid_file.read_text():
             raise KeyboardInterrupt
 
-    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_worker(script(tmp_path, body), {}, poll=poll)
-    assert time.monotonic() - started < 20
+    assert not ended.exists()  # it was not waited for
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
 
@@ -131,4 +131,5 @@ def test_logits_do_not_depend_on_the_sequences_before(tmp_path):
     tokenizer = exported().policy.base.tokenizer
     assert first["tokens"] == [tokenizer("thank you")["input_ids"]]
     assert both.shape == (8, len(tokenizer))
-    assert np.allclose(both[5:], alone, atol=1e-5)
+    allowed = bound(path_length(exported().policy.base.model), float(np.abs(alone).max()))
+    np.testing.assert_allclose(both[5:], alone, rtol=0, atol=allowed)

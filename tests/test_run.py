@@ -408,13 +408,12 @@ def test_ctrl_c_saves_the_training_which_then_goes_on(tmp_path):
     ]
     history = tmp_path / "out" / "gdpo" / "long" / "history.jsonl"
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
+        while process.poll() is None:
             if history.is_file() and len(history.read_text().splitlines()) > 2:
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, shown = process.communicate(timeout=30)
+        _, shown = process.communicate()
     assert process.returncode == 130, shown
     assert "stopped; a training goes on where it stopped" in shown
     assert "Traceback" not in shown

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import fields, is_dataclass
+from functools import partial
 
 import pytest
+from counting import steps
 
 from gdpo.errors import RewardError
 from gdpo.prompts import make_prompt
@@ -232,9 +233,7 @@ def test_a_regular_expression_must_be_found():
     ],
 )
 def test_patterns_that_cannot_be_used_are_refused_at_once(settings, reason):
-    start = time.monotonic()
     assert reason in refused(Pattern, **settings)
-    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize("pattern", ["(a|aa)+$", r"(.+)\1\1\1$", "(x*)*(a*)*y|(x+a+)+b"])
@@ -242,16 +241,12 @@ def test_catastrophic_patterns_end_in_an_error_naming_the_time_limit(pattern, mo
     monkeypatch.setattr(bounded_regex, "TIME_LIMIT_SECONDS", 0.2)
     scorer = Pattern(pattern, "regex")
     text = "a" * 30_000 + "!" if pattern[1] != "x" else "xa" * 15_000 + "!y"
-    start = time.monotonic()
     with pytest.raises(RewardError, match=r"took more than 0\.2 s on a text of 3000\d char"):
         score(scorer, text)
-    assert time.monotonic() - start < 5
 
 
 def test_the_classic_catastrophic_pattern_is_answered_or_stopped():
-    start = time.monotonic()
     assert score(Pattern("(a+)+$", "regex"), "a" * 40 + "!") == 0.0
-    assert time.monotonic() - start < 2
 
 
 # --- JSON schema -------------------------------------------------------------------------------
@@ -376,10 +371,8 @@ def test_a_schema_that_doubles_its_work_with_each_reference_is_stopped(monkeypat
     # 2^40 checks: each part refers twice to the next.
     parts = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)}
     schema = {"$defs": {**parts, "40": {}}, "$ref": "#/$defs/0"}
-    start = time.monotonic()
     with pytest.raises(RewardError, match=r"took more than 0\.2 s"):
         score(JSONSchema(json.dumps(schema)), "{}")
-    assert time.monotonic() - start < 5
 
 
 def test_a_catastrophic_pattern_inside_a_schema_is_stopped():
@@ -389,10 +382,10 @@ def test_a_catastrophic_pattern_inside_a_schema_is_stopped():
 
 
 def test_many_equal_objects_are_compared_in_linear_time():
-    text = json.dumps([{"a": n} for n in range(10_000)])
-    start = time.monotonic()
-    assert score(JSONSchema('{"uniqueItems": true}'), text) == 1.0
-    assert time.monotonic() - start < 1
+    scorer = JSONSchema('{"uniqueItems": true}')
+    few, many = (json.dumps([{"a": n} for n in range(count)]) for count in (500, 1000))
+    assert score(scorer, many) == 1.0
+    assert steps(lambda: score(scorer, many)) < 2.5 * steps(lambda: score(scorer, few))
 
 
 # --- answer match ------------------------------------------------------------------------------
@@ -545,9 +538,9 @@ def test_every_kind_is_registered_under_its_stable_name_and_has_an_example_here(
 
 
 @pytest.mark.parametrize("scorer", EXAMPLES, ids=repr)
-@pytest.mark.parametrize("text", NOTHING, ids=repr)
-def test_an_empty_completion_earns_nothing(scorer, text):
-    assert score(scorer, text, reference="5", tokens=1) == 0.0
+def test_an_empty_completion_earns_nothing(scorer):
+    found = {text: score(scorer, text, reference="5", tokens=1) for text in NOTHING}
+    assert found == dict.fromkeys(NOTHING, 0.0)
 
 
 @pytest.mark.parametrize("scorer", EXAMPLES, ids=repr)
@@ -556,30 +549,27 @@ def test_punctuation_alone_never_earns_the_full_reward_of_a_worded_kind(scorer):
         assert score(scorer, "...", reference="5", tokens=1) == 0.0
 
 
+ODD = ("a", "a ", "あ", "，、", "1,", "\u0300\u0316", "{", "```", '"\\', "ﷺ")
+LONE_SURROGATE = "\ud800 lone"
+
+
 @pytest.mark.parametrize("scorer", EXAMPLES, ids=repr)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a" * 100_000,
-        "a " * 50_000,
-        "あ" * 100_000,
-        "，、" * 50_000,
-        "1," * 50_000,
-        "\u0300\u0316" * 50_000,
-        "{" * 100_000,
-        "```" * 33_000,
-        '"\\' * 50_000,
-        "\ud800 lone",
-        "ﷺ" * 20_000,
-    ],
-    ids=lambda text: ascii(text[:6]),
-)
-def test_huge_and_odd_texts_are_scored_quickly_and_in_range(scorer, text):
-    start = time.monotonic()
-    value = score(scorer, text, reference="5 a", tokens=5)
-    assert value is not None
-    assert 0.0 <= value <= 1.0
-    assert time.monotonic() - start < 2
+def test_huge_and_odd_texts_are_scored_in_range(scorer):
+    for text in (LONE_SURROGATE, *(part * (100_000 // len(part)) for part in ODD)):
+        value = score(scorer, text, reference="5 a", tokens=5)
+        assert value is not None, ascii(text[:6])
+        assert 0.0 <= value <= 1.0, ascii(text[:6])
+
+
+@pytest.mark.parametrize("scorer", EXAMPLES, ids=repr)
+def test_a_text_twice_as_long_takes_at_most_twice_the_work(scorer):
+    for part in ODD:
+        score(scorer, part, reference="5 a", tokens=5)  # compiles what is compiled once
+        once, twice = (
+            steps(partial(score, scorer, part * count, reference="5 a", tokens=5))
+            for count in (500, 1000)
+        )
+        assert twice <= 2.1 * once, ascii(part)
 
 
 def test_scorers_are_immutable_documented_values():
@@ -603,23 +593,24 @@ def test_default_settings_are_valid(kind):
     kind()
 
 
-def bad_settings():
-    """Every numeric, boolean and text setting of every kind with values that it must refuse."""
-    for kind in SCORERS.values():
-        for item in describe(kind):
-            wrong = {
-                bool: [1, "true", None],
-                int: [True, 1.0, "3", None, math.nan],
-                float: [True, "3", None, math.nan, math.inf, -math.inf],
-                str: [5, None, b"x", "x" * 20_001],
-            }[item.type]
-            if item.minimum is not None:
-                wrong += [item.minimum - 1, item.maximum + max(1, item.maximum)]
-            if item.choices:
-                wrong += ["", item.choices[0].upper() + " "]
-            yield from ((kind, item.name, value) for value in wrong)
+def bad_settings(kind):
+    """Every numeric, boolean and text setting of the kind with values that it must refuse."""
+    for item in describe(kind):
+        wrong = {
+            bool: [1, "true", None],
+            int: [True, 1.0, "3", None, math.nan],
+            float: [True, "3", None, math.nan, math.inf, -math.inf],
+            str: [5, None, b"x", "x" * 20_001],
+        }[item.type]
+        if item.minimum is not None:
+            wrong += [item.minimum - 1, item.maximum + max(1, item.maximum)]
+        if item.choices:
+            wrong += ["", item.choices[0].upper() + " "]
+        yield from ((item.name, value) for value in wrong)
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), list(bad_settings()))
-def test_settings_of_wrong_type_or_range_are_refused_by_name(kind, name, value):
-    assert f"`{name}`" in refused(kind, **{name: value})
+@pytest.mark.parametrize("kind", SCORERS.values(), ids=list(SCORERS))
+def test_settings_of_wrong_type_or_range_are_refused_by_name(kind):
+    for name, value in bad_settings(kind):
+        message = refused(kind, **{name: value})
+        assert f"`{name}`" in message, (name, value)

@@ -234,7 +234,8 @@ def test_dualproj_with_a_vanishing_margin_is_torchjds(monkeypatch):
         for rule in ("dualproj_margin", "dualproj")
     )
     assert not torch.allclose(ours, preferences, atol=1e-2)
-    torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=0)
+    # torchjd adds 1e-4 to the diagonal of the matrix, scaled to trace 1, before it solves.
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(10))
