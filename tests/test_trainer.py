@@ -207,6 +207,8 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw_8bit"])
 def test_more_steps_continue_a_finished_run(tiny_policy, tmp_path, optimizer):
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
     settings = replace(SETTINGS, optimizer=optimizer, eval_every=2)
     for steps in (2, 4):
         train(tiny_policy, PROMPTS, objective(), replace(settings, steps=steps), tmp_path / "twice")
