@@ -13,6 +13,7 @@ import functools
 import hashlib
 import inspect
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def _function_source(function: FunctionType) -> str:
     except (OSError, TypeError, ValueError, SyntaxError):
         tree = ast.Module([], [])
     found = [node for node in ast.walk(tree) if _start(node) == (code.co_name, code.co_firstlineno)]
-    if len(found) > 1 and hasattr(code, "co_positions"):  # lambdas on one line; from Python 3.11 on
+    if len(found) > 1 and sys.version_info >= (3, 11):  # lambdas on one line
         places = set(code.co_positions())
         found = [n for n in found if isinstance(n, ast.Lambda) and _place(n.body) in places]
     if len(found) != 1:

@@ -29,7 +29,7 @@ def make_optimizer(
             f"`optimizer` should be one of {', '.join(OPTIMIZERS)}. Found {name!r}."
         )
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as error:
         raise TrainingError(
             "`optimizer` 'adamw_8bit' needs bitsandbytes, which is not installed: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from .errors import GDPOError, RewardError, shorten
 
@@ -65,7 +65,7 @@ def option(
 def describe(owner: type) -> tuple[Option, ...]:
     """The settings of a dataclass whose fields were made by `option`, in their order."""
     return tuple(
-        Option(item.name, type(item.default), item.default, **item.metadata)
+        Option(item.name, type(item.default), cast(Value, item.default), **item.metadata)
         for item in fields(owner)
         if "help" in item.metadata
     )
@@ -96,9 +96,10 @@ def _problem(item: Option, value: object) -> str:
     if isinstance(value, str):
         too_long = len(value) > MAX_TEXT_CHARACTERS
         return f"must have at most {MAX_TEXT_CHARACTERS} characters" if too_long else ""
-    if item.minimum is not None and value < item.minimum:
+    number = cast(float, value)
+    if item.minimum is not None and number < item.minimum:
         return f"must be at least {item.minimum}"
-    if item.maximum is not None and value > item.maximum:
+    if item.maximum is not None and number > item.maximum:
         return f"must be at most {item.maximum}"
     return ""
 

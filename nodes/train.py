@@ -96,7 +96,7 @@ class GDPOTrain:
         unique_id: str | None = None,
         workflow: dict | None = None,
         existing_run: str = CONTINUE,
-        **settings: object,
+        **settings: Any,
     ) -> dict:
         """Train in the folder that `gdpo.runs.choose.choose_folder` chooses; see `gdpo.training.trainer.train`."""
         chosen, kept = TrainSettings(**settings), _kept(workflow)

@@ -95,8 +95,10 @@ def imported_modules(name: str, tree: ast.Module, known: dict[str, ast.Module]) 
 def live_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """All nodes of a syntax tree except what stands under `if TYPE_CHECKING:`."""
     yield tree
-    typing_only = isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING")
-    for child in tree.orelse if typing_only else ast.iter_child_nodes(tree):
+    children = ast.iter_child_nodes(tree)
+    if isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING"):
+        children = tree.orelse
+    for child in children:
         yield from live_nodes(child)
 
 

@@ -177,7 +177,7 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
     script = (
         "import sys, threading; sys.path[:0] = sys.argv[1:3]\n"
         "from pathlib import Path\n"
-        "from test_trainer import *\n"
+        f"from {__name__} import *\n"
         "class Slow(Progress):\n"
         "    def record(self, record):\n"
         "        if record['step'] == 3:\n"
@@ -207,6 +207,8 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw_8bit"])
 def test_more_steps_continue_a_finished_run(tiny_policy, tmp_path, optimizer):
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
     settings = replace(SETTINGS, optimizer=optimizer, eval_every=2)
     for steps in (2, 4):
         train(tiny_policy, PROMPTS, objective(), replace(settings, steps=steps), tmp_path / "twice")

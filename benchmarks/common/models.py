@@ -50,6 +50,7 @@ def make_model(folder: Path, shape: dict[str, Any]) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    from gdpo.policies.compat import dtype_argument
     from gdpo.starter import MODEL_DIR
 
     known = json.loads((MODEL_DIR / "config.json").read_text(encoding="utf-8"))
@@ -58,7 +59,9 @@ def make_model(folder: Path, shape: dict[str, Any]) -> None:
     whole = {**known, **shape}
     config = AutoConfig.for_model(whole.pop("model_type"), **whole)
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, **dtype_argument(torch.bfloat16)).save_pretrained(
+        folder
+    )
     AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(folder)
 
 

@@ -95,7 +95,9 @@ def forbid_remote_code() -> None:
         return decide(**{**options, "trust_remote_code": False})
 
     names = ("get_class_from_dynamic_module", "get_cached_module_file", "get_class_in_module")
-    replaced = [(getattr(dynamic_module_utils, name), refuse) for name in names]
+    replaced: list[tuple[object, object]] = [
+        (getattr(dynamic_module_utils, name), refuse) for name in names
+    ]
     replaced.append((decide, distrust))
     # Modules that are loaded already have taken these functions over by name.
     for module in [m for n, m in sys.modules.items() if n.partition(".")[0] == "transformers"]:
@@ -108,6 +110,10 @@ def forbid_remote_code() -> None:
 def _load(folder: Path) -> ModuleType:
     sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location("convert_hf_to_gguf", folder / _SCRIPT)
+    if spec is None or spec.loader is None:
+        raise ImportError(
+            f"{_SCRIPT} is no Python file that can be imported; set the converter up again"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -157,7 +157,7 @@ def _is_wanted(name: str) -> bool:
 
 def main() -> int:
     """Command line: fetch the converter and say what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Put llama.cpp's converter where exports find it.")
     parser.add_argument("--fetch", nargs="?", type=Path, const=None, default=None, metavar="DIR")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -61,9 +61,8 @@ def quantize(request: dict, log: Log) -> Iterator[dict]:
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = request["ftype"]
     params.nthread = os.cpu_count() or 1
-    code = llama_cpp.llama_model_quantize(
-        os.fsencode(source), os.fsencode(target), ctypes.byref(params)
-    )
+    pointer: Any = ctypes.byref(params)
+    code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), pointer)
     if code != 0:
         target.unlink(missing_ok=True)  # a full disk and NaN weights leave a part of it
         raise WorkerError(log.reason(f"llama_model_quantize returned {code}"))
@@ -167,7 +166,7 @@ def _choose(scores: np.ndarray, temperature: float, random: np.random.Generator)
 def _end_test(llm: Any) -> Callable[[int], bool]:
     import llama_cpp
 
-    vocabulary = llama_cpp.llama_model_get_vocab(llm.model)
+    vocabulary = _table(llm)
     return lambda token: bool(llama_cpp.llama_vocab_is_eog(vocabulary, token))
 
 
@@ -232,7 +231,8 @@ def _render(vocabulary: Any, messages: Sequence[dict]) -> str | None:
     )
     try:
         formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
-        return formatter(messages=list(messages)).prompt
+        conversation: Any = list(messages)
+        return formatter(messages=conversation).prompt
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         raise WorkerError(
             f"the file's chat template refuses the prompt {_short(messages[-1]['content'])} ({error})"
@@ -244,8 +244,15 @@ def _token_text(vocabulary: Any, token: int) -> str:
 
     if token < 0:
         return ""
-    table = llama_cpp.llama_model_get_vocab(vocabulary.model)
-    return llama_cpp.llama_vocab_get_text(table, token).decode("utf-8", errors="replace")
+    text = llama_cpp.llama_vocab_get_text(_table(vocabulary), token)
+    return text.decode("utf-8", errors="replace")
+
+
+def _table(llm: Any) -> Any:
+    """The file's vocabulary as llama.cpp's own functions take it."""
+    import llama_cpp
+
+    return llama_cpp.llama_model_get_vocab(llm.model)
 
 
 def _short(text: str) -> str:

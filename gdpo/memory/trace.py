@@ -115,9 +115,9 @@ class MetaLinear(torch.nn.Linear):
         self.to(linear.weight.dtype).requires_grad_(False)
         self._rounds_inputs = precision == "int8"
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """An output of the right shape; nothing is kept for the backward pass but the layer itself."""
-        return _Unpacked.apply(inputs, self.weight, self._rounds_inputs)
+        return _Unpacked.apply(input, self.weight, self._rounds_inputs)
 
 
 class _Unpacked(torch.autograd.Function):
@@ -135,7 +135,7 @@ class _Unpacked(torch.autograd.Function):
         return inputs.new_empty(*inputs.shape[:-1], len(weight))
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  one gradient an output
         return gradients @ torch.empty_like(ctx.weight), None, None
 
 
@@ -167,7 +167,7 @@ class _Fused(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, _gradients: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, _gradients: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  one gradient an output
         return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
@@ -179,6 +179,8 @@ def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
     """Masks as the places that they mark, so that the result's shape is known."""
     places: list[Tensor | None] = []
     for index in indices:
-        marks = index is not None and index.dtype == torch.bool and not _is_meta(index)
-        places += index.nonzero().unbind(1) if marks else [index]
+        if index is not None and index.dtype == torch.bool and not _is_meta(index):
+            places += index.nonzero().unbind(1)
+        else:
+            places.append(index)
     return places

@@ -68,7 +68,7 @@ class Director:
         self._steps += 1
         means = rewards.flatten(1).nanmean(1)  # NaN for a reward that scored nothing in this step
         self._means = smooth(self._means, means, 0.0)  # the newest that is known
-        if self._steps <= _WARMUP:
+        if self._starts is None or self._steps <= _WARMUP:
             self._starts = smooth(self._starts, means, 1 - 1 / self._steps)
         else:  # a reward that scored nothing until now starts here
             self._starts = torch.where(self._starts.isnan(), means, self._starts)
@@ -97,6 +97,8 @@ class Director:
             rewards: The step's rewards, `(K, B, G)`.
             ratios: log pi - log pi_base of each completion, `(B, G)`.
         """
+        if self._scale is None:
+            raise RuntimeError("`combine` needs the step's `observe` before it")
         scores = self.objective.scores(rewards, self._scale)
         return self.objective.method.combine(scores, plan.weights, plan.advantages, ratios)
 
@@ -136,7 +138,7 @@ class Director:
     def _weights(self, active: Tensor) -> Tensor:
         """The weights of the rewards that have a preference, to sum 1: only proportions count in the update."""
         objective, preferences = self.objective, self.objective.preferences[active]
-        if not objective.directs or self._steps <= _WARMUP:
+        if not objective.directs or self._steps <= _WARMUP or self._gramian is None:
             return preferences
         deficit = self._deficits()[active]
         matrix = geometry.positive_semidefinite(self._gramian[active][:, active])

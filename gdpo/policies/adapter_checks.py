@@ -52,13 +52,17 @@ def check_adapter_config(config: Any, where: str) -> dict[str, Any]:
 def _sizes(config: dict[str, Any]) -> dict[str, bool]:
     """Whether rank, alpha and targets are what they should be, by the key."""
     rank, alpha, targets = (config.get(key) for key in ("r", "lora_alpha", "target_modules"))
-    names = isinstance(targets, list) and 0 < len(targets) <= _MAX_TARGETS
     return {
         "r": type(rank) is int and 0 < rank <= _MAX_RANK,
-        "lora_alpha": type(alpha) in {int, float} and 0 < alpha <= 1e6,
+        "lora_alpha": isinstance(alpha, (int, float))
+        and not isinstance(alpha, bool)
+        and 0 < alpha <= 1e6,
         # A text would be taken for a pattern.
-        "target_modules": targets == "all-linear"
-        or (
-            names and all(isinstance(t, str) and re.fullmatch(r"[\w.]{1,200}", t) for t in targets)
-        ),
+        "target_modules": targets == "all-linear" or _are_names(targets),
     }
+
+
+def _are_names(targets: object) -> bool:
+    if not isinstance(targets, list) or not 0 < len(targets) <= _MAX_TARGETS:
+        return False
+    return all(isinstance(t, str) and re.fullmatch(r"[\w.]{1,200}", t) for t in targets)

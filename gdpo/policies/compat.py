@@ -118,11 +118,11 @@ def autocast_on_meta() -> Iterator[None]:
     def autocast(device_type: str, *args: Any, **options: Any) -> Any:
         return nullcontext() if device_type == "meta" else original(device_type, *args, **options)
 
-    torch.autocast = autocast  # pyright: ignore[reportPrivateImportUsage]  models look it up there
+    torch.autocast = autocast  # where models look it up
     try:
         yield
     finally:
-        torch.autocast = original  # pyright: ignore[reportPrivateImportUsage]
+        torch.autocast = original
 
 
 def embedding_scale(decoder: Any, config: Any) -> float:

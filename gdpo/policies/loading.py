@@ -137,7 +137,7 @@ def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
         options["quantization_config"] = _quantization(precision, dtype)
         options["device_map"] = {"": device}
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),
             use_safetensors=True,
             trust_remote_code=False,

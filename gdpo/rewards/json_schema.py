@@ -128,7 +128,8 @@ def _draft(schema: dict) -> Any:
     dialect = schema.get("$schema")
     if dialect is None:
         return jsonschema.Draft202012Validator
-    base = validator_for(schema, default=None) if isinstance(dialect, str) else None
+    nothing: Any = None
+    base = validator_for(schema, default=nothing) if isinstance(dialect, str) else None
     if base is None:
         raise RewardError(f"JSONSchema: `$schema` names no known draft. Found {shorten(dialect)}.")
     return base

@@ -69,8 +69,10 @@ class Reward:
         above: float = -math.inf,
         to: float = math.inf,
     ) -> None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and math.isfinite(value) and value >= at_least and above < value <= to:
+        number = math.nan  # which no rule allows
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            number = value
+        if math.isfinite(number) and number >= at_least and above < number <= to:
             return
         if math.isfinite(to):
             rule = f"must be above {above:g} and at most {to:g}"
@@ -112,8 +114,8 @@ def _check_scorer(name: str, scorer: Any) -> tuple[float, float]:
     try:
         hash(scorer)
         bottom, top = scorer.value_range
-        is_value = is_dataclass(scorer) and not isinstance(scorer, type)
-        if is_value and callable(scorer.score) and isinstance(scorer.kind, str) and bottom < top:
+        usable = callable(scorer.score) and isinstance(scorer.kind, str) and bottom < top
+        if usable and is_dataclass(scorer) and not isinstance(scorer, type):
             return float(bottom), float(top)
     except (AttributeError, TypeError, ValueError) as error:
         raise RewardError(_not_a_scorer(name, scorer)) from error

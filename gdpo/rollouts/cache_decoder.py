@@ -19,9 +19,11 @@ class Decoder(Protocol):
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
+        ...
 
     def advance(self, tokens: Tensor) -> None:
         """Append one token to each live row."""
+        ...
 
 
 class Prefix:

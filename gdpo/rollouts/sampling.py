@@ -111,6 +111,13 @@ def sample(
             generate_by_model(
                 model, *whole, max_new_tokens, lambda logits: _forced(rows, logits, poll)
             )
+    return _to_rollouts(tokenizer, rows, *whole, stops)
+
+
+def _to_rollouts(
+    tokenizer: Any, rows: Rows, prompt_ids: Tensor, prompt_mask: Tensor, stops: Tensor
+) -> Rollouts:
+    """What has been sampled, as wide as the longest completion; refused if it is not finite."""
     mask = rows.finish(tokenizer.pad_token_id)
     if not rows.logprobs.isfinite().all():
         raise PolicyError(
@@ -119,9 +126,15 @@ def sample(
         )
     length = int(mask.sum(1).max())
     ids, mask = rows.ids[:, :length], mask[:, :length]
-    completions = _completions(tokenizer, ids, mask, rows.ended, stops)
-    numbers = rows.logprobs[:, :length], rows.entropy[:, :length]
-    return Rollouts(*whole, ids, mask, numbers[0], completions, numbers[1])
+    return Rollouts(
+        prompt_ids,
+        prompt_mask,
+        ids,
+        mask,
+        rows.logprobs[:, :length],
+        _completions(tokenizer, ids, mask, rows.ended, stops),
+        rows.entropy[:, :length],
+    )
 
 
 @contextmanager

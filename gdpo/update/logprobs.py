@@ -159,7 +159,7 @@ class _Chunks(torch.autograd.Function):
         return logprobs, entropies
 
     @staticmethod
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  one gradient an output
         ctx: Any, gradients: Tensor, _entropies: Tensor
     ) -> tuple[None, Tensor, None, None]:
         (slopes,) = ctx.saved_tensors

@@ -145,7 +145,9 @@ def _is_exact(model: Any, rollouts: Rollouts, batch: Batch, temperature: float) 
 
 def _agrees(model: Any, rollouts: Rollouts, batch: Batch, temperature: float) -> bool:
     inner = innermost(model)
-    if not has_cache(model) or not _rotaries(inner).isdisjoint(_CHANGING_ROTARIES):
+    if batch.owners is None or not has_cache(model):
+        return False
+    if not _rotaries(inner).isdisjoint(_CHANGING_ROTARIES):
         return False
     if inner.device.type == "meta":  # nothing to compare
         return True

@@ -142,7 +142,7 @@ class _ReportingLinear(torch.autograd.Function):
         return functional.linear(inputs, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  one gradient an output
         inputs, weight = ctx.saved_tensors
         ctx.report(inputs, gradients)
         return gradients @ weight, None, None

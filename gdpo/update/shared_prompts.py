@@ -118,7 +118,7 @@ class _Spread(torch.autograd.Function):
         return kept[places]
 
     @staticmethod
-    def backward(ctx: Any, cotangents: Tensor) -> tuple[None, None, None, None]:
+    def backward(ctx: Any, cotangents: Tensor) -> tuple[None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  one gradient an output
         found = ctx.found
         found.flatten(1).addmm_(ctx.shares.to(found), cotangents.flatten(1).to(found))
         return None, None, None, None

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from ...gdpo.errors import shorten
 from .values import InputType, check_value
@@ -41,7 +42,7 @@ def declared_inputs(node_class: type) -> dict[str, Declared]:
     }
 
 
-def is_link(value: object) -> bool:
+def is_link(value: object) -> TypeGuard[list]:
     """Whether an input's value has the form of a link: `["node id", output number]`."""
     return (
         isinstance(value, list)

@@ -81,7 +81,7 @@ def _check_socket(kind: str, value: object) -> object:
     """An any-type output connects to everything, so only the value itself tells what it is."""
     expected, source = SOCKETS[kind]
     good = isinstance(value, expected)
-    if good and expected is tuple:
+    if good and expected is tuple and isinstance(value, tuple):
         good = bool(value) and all(isinstance(item, Prompt) for item in value)
     if not good:
         found = shorten(type(value).__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ...gdpo.errors import WorkflowError, shorten
 
@@ -48,7 +49,8 @@ def check_value(kind: InputType, options: Mapping[str, object], value: object) -
         WorkflowError: the value does not fit; the message does not name the input.
     """
     if not isinstance(kind, str) or kind == "COMBO":
-        return _check_choice(kind if not isinstance(kind, str) else options["options"], value)
+        choices: Any = options["options"] if isinstance(kind, str) else kind
+        return _check_choice(choices, value)
     types = split_types(kind)
     if "*" in types:
         return value
@@ -85,10 +87,11 @@ def _check_boolean(_options: Mapping[str, object], value: object) -> bool:
 
 
 def _check_int(options: Mapping[str, object], value: object) -> int:
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole:
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(number, bool) or not isinstance(number, int):
         raise WorkflowError(f"must be a whole number, found {shorten(value)}")
-    return _check_range(options, int(value))
+    _check_range(options, number)
+    return number
 
 
 def _check_float(options: Mapping[str, object], value: object) -> float:
@@ -100,16 +103,16 @@ def _check_float(options: Mapping[str, object], value: object) -> float:
         raise WorkflowError(f"must be a finite number, found {shorten(value)}") from error
     if not math.isfinite(number):
         raise WorkflowError(f"must be a finite number, found {number}")
-    return _check_range(options, number)
+    _check_range(options, number)
+    return number
 
 
-def _check_range(options: Mapping[str, object], number: float) -> float:
+def _check_range(options: Mapping[str, Any], number: float) -> None:
     low, high = options.get("min"), options.get("max")
     if low is not None and number < low:
         raise WorkflowError(f"{shorten(number)} is below the minimum {low}")
     if high is not None and number > high:
         raise WorkflowError(f"{shorten(number)} is above the maximum {high}")
-    return number
 
 
 def _check_string(_options: Mapping[str, object], value: object) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 try:
-    import folder_paths
+    import folder_paths  # pyright: ignore[reportMissingImports]  ComfyUI's own
 except ImportError:
     folder_paths = None
 
@@ -70,9 +70,9 @@ def tell(node_id: str | None, text: str) -> None:
     logger.info("%s", text)
     if not is_comfyui() or node_id is None:
         return
-    from server import PromptServer
+    from server import PromptServer  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
-    server = getattr(PromptServer, "instance", None)
+    server: Any = getattr(PromptServer, "instance", None)
     if hasattr(server, "send_progress_text"):  # ComfyUI since 2025
         server.send_progress_text(text, node_id)
 

@@ -19,7 +19,7 @@ def choose_device(device: str) -> str:
     """`auto` becomes the card that ComfyUI works on, where it is one that training can use."""
     if device != "auto" or not host.is_comfyui():
         return device
-    import comfy.model_management
+    import comfy.model_management  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
     chosen = comfy.model_management.get_torch_device()
     return str(chosen) if chosen.type in {"cpu", "cuda"} else "auto"
@@ -29,7 +29,7 @@ def make_room(*bases: Base) -> None:
     """Ask ComfyUI to unload all models but `bases`, ours and its own, and bring `bases` to their devices."""
     if not host.is_comfyui():
         return
-    from comfy import model_management as manager
+    from comfy import model_management as manager  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]  ComfyUI's own
 
     wanted = [_patcher(base) for base in bases]
     kept = [one for one in manager.current_loaded_models if one.model in wanted]
@@ -56,6 +56,6 @@ def releasing() -> Iterator[None]:
     yield
     gc.collect()
     if host.is_comfyui():
-        import comfy.model_management
+        import comfy.model_management  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
         comfy.model_management.soft_empty_cache()

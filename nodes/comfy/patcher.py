@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 
 import torch
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import ModelPatcher  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
 from ...gdpo.policies.base import Base, bring_back, put_away
 
@@ -28,7 +28,7 @@ class BasePatcher(ModelPatcher):
         device = torch.device(base.device)
         if device.type == "cuda" and device.index is None:  # ComfyUI compares devices by index
             device = torch.device("cuda", torch.cuda.current_device())
-        stand_in = GDPOLanguageModel()
+        stand_in: Any = GDPOLanguageModel()
         stand_in.device = device
         size = base.model.get_memory_footprint()
         super().__init__(stand_in, device, torch.device("cpu"), size=size)

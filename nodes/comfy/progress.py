@@ -63,7 +63,7 @@ class ComfyProgress(Progress):
     """ComfyUI's bar on the node, its interrupt, and the chart of a training in its page."""
 
     def __init__(self, node_id: str | None, steps: int, folder: Path | None = None) -> None:
-        import comfy.utils
+        import comfy.utils  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
         self._steps = steps
         self._bar = comfy.utils.ProgressBar(max(steps, 1), node_id=node_id)
@@ -74,7 +74,7 @@ class ComfyProgress(Progress):
 
     def poll(self) -> None:
         """Raises ComfyUI's own exception if the user interrupted."""
-        import comfy.model_management
+        import comfy.model_management  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._live is not None:
@@ -97,14 +97,14 @@ class ComfyProgress(Progress):
 
 def _page() -> object:
     """The connection of the page that queued what is running; None where there is no such page."""
-    from server import PromptServer
+    from server import PromptServer  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
-    server = getattr(PromptServer, "instance", None)
+    server: Any = getattr(PromptServer, "instance", None)
     return None if server is None else server.sockets.get(server.client_id)
 
 
 def _send(event: str, content: Mapping[str, Any]) -> None:
-    from server import PromptServer
+    from server import PromptServer  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
     server = PromptServer.instance
     server.send_sync(event, to_json(content), server.client_id)

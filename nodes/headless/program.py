@@ -30,6 +30,10 @@ def load_pack(folder: Path = PACK) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(
+            f"{str(folder)!r} holds no package; start the program from the whole pack"
+        )
     pack = importlib.util.module_from_spec(spec)
     sys.modules[name] = pack
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...gdpo.errors import GDPOError, WorkflowError, shorten
 from ..checks.declared import Graph, declared_inputs, is_link, node_label
@@ -22,8 +23,8 @@ class Outcome:
     """What one node gave: the values of its outputs, and what it would show in the page."""
 
     class_type: str
-    outputs: tuple[object, ...]
-    ui: Mapping[str, Sequence[object]]
+    outputs: tuple[Any, ...]
+    ui: Mapping[str, Sequence[Any]]
 
 
 def run_workflow(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ...gdpo.errors import WorkflowError, shorten
 from ..checks.declared import Graph, declared_inputs, is_link, shown_id, suggestion
@@ -84,7 +85,7 @@ def apply_settings(
     Raises:
         WorkflowError: a setting names no node, several nodes, or no input of its node.
     """
-    changed = copy.deepcopy(dict(graph))
+    changed: dict[str, Any] = copy.deepcopy(dict(graph))
     for setting in settings:
         target, equals, text = setting.partition("=")
         name, dot, field = target.rpartition(".")
@@ -116,7 +117,8 @@ def _find_node(graph: Mapping[str, object], name: str, setting: str) -> str:
             f"--set {shorten(setting)}: {len(found)} nodes have this title; "
             f"use one of their ids: {_listed(found)}"
         )
-    if not found or not isinstance(graph[found[0]], dict) or "class_type" not in graph[found[0]]:
+    node = graph[found[0]] if found else None
+    if not isinstance(node, dict) or "class_type" not in node:
         raise WorkflowError(
             f"--set {shorten(setting)}: no node {shorten(name)}; the nodes are {_listed(graph)}"
         )

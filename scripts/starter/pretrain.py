@@ -221,7 +221,7 @@ def save(model: LlamaForCausalLM, folder: Path) -> None:
 
 def main() -> None:
     """Read the command line and make the model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Make the starter model from nothing.")
     parser.add_argument("--output", type=Path, default=MODEL_DIR, help="folder of the model")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"steps of {BATCH} dialogues")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")

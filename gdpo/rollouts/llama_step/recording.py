@@ -98,7 +98,7 @@ class Recorder:
 
     def run(self, step: Step, tokens: Tensor) -> Tensor:
         """What `step` computes; it must compute the same when it is run twice."""
-        if self._replay is not None:
+        if self._replay is not None and self._tokens is not None:
             self._tokens.copy_(tokens)
             return self._replay()
         logits = step(tokens)

@@ -17,6 +17,7 @@ class Rotary(Protocol):
 
     def at(self, positions: Tensor) -> Turn:
         """What turns rows at these positions `(B, G)`."""
+        ...
 
     def turn(self, qkv: Tensor, turn: Turn, kept: Tensor) -> Tensor:
         """Turn and scale the queries, turn the keys, and write keys and values to `kept`.
@@ -29,6 +30,7 @@ class Rotary(Protocol):
         Returns:
             The queries, `(B, KV, G, H / KV, D)`, contiguous.
         """
+        ...
 
 
 def choose_rotary(layout: Layout, kind: str, scale: float, length: int) -> Rotary:
