@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and the arguments that `test`, `coverage` and `bench` hand on."""
+    """Return the options, and the arguments that `test`, `coverage` and `bench` hand on."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -174,7 +174,7 @@ def add_workflow_options(command: argparse.ArgumentParser) -> None:
 
 
 def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
-    """What to run in the environment, without the Python itself."""
+    """Return what to run in the environment, without the Python itself."""
     headless = str(ROOT / "nodes" / "headless" / "program.py")
     if options.command == "demo":
         return [headless, "demo", "--output", options.output]
@@ -212,7 +212,7 @@ def check(python: Path) -> int:
 
 
 def checks(python: Path) -> dict[str, list[str]]:
-    """Each check's command, by its name."""
+    """Return each check's command, by its name."""
     module = [str(python), "-m"]
     found = {
         "ruff check": [*module, "ruff", "check", "."],
@@ -225,7 +225,7 @@ def checks(python: Path) -> dict[str, list[str]]:
 
 
 def verdict(code: int) -> str:
-    """What a check's exit code means: all of them end with 1 when they find something."""
+    """Return what a check's exit code means: all of them end with 1 when they find something."""
     if code == 0:
         return "passed"
     if code == 1:
@@ -234,7 +234,7 @@ def verdict(code: int) -> str:
 
 
 def benchmarks() -> list[str]:
-    """Names of the programs in benchmarks/."""
+    """Return names of the programs in benchmarks/."""
     folders = (path.parent.name for path in BENCHMARKS.glob("*/__main__.py"))
     return sorted({*folders, *(path.stem for path in BENCHMARKS.glob("[!_]*.py"))})
 
@@ -275,7 +275,7 @@ def check_here(command: str) -> Path:
 
 
 def is_installed(name: str) -> bool:
-    """Whether this Python has the package."""
+    """Tell whether this Python has the package."""
     from importlib import metadata
 
     try:
@@ -286,7 +286,7 @@ def is_installed(name: str) -> bool:
 
 
 def prepare(command: str) -> Path:
-    """The Python of .venv, made and filled as far as it is not yet.
+    """Return the Python of .venv, made and filled as far as it is not yet.
 
     Every finished stage is recorded with a digest of what it depends on, so an interrupted set-up goes on
     at its stage and a finished one costs nothing.
@@ -321,7 +321,7 @@ def prepare(command: str) -> Path:
 
 
 def fetch_pyright(python: Path) -> tuple[str, list[str], str]:
-    """The stage that starts pyright once: the Python package then fetches the program from npm."""
+    """Return the stage that starts pyright once: the Python package then fetches the program from npm."""
     remedy = (
         "connect to a network and start again; where nodejs.org is not reached, install Node.js"
     )
@@ -329,7 +329,7 @@ def fetch_pyright(python: Path) -> tuple[str, list[str], str]:
 
 
 def ensure_venv() -> dict[str, str]:
-    """The record of .venv, which is made if it is not there or no longer works.
+    """Return the record of .venv, which is made if it is not there or no longer works.
 
     Raises:
         SetupError: There is a .venv that somebody else made.
@@ -389,7 +389,7 @@ def fetch_converter(python: Path) -> None:
 
 
 def find_compiler() -> str:
-    """The C++ compiler that a build would find, as far as the search path tells."""
+    """Return the C++ compiler that a build would find, as far as the search path tells."""
     names = (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")
     return next((found for name in names if name and (found := shutil.which(name))), "none")
 
@@ -452,7 +452,7 @@ def watch(process: subprocess.Popen, title: str, begin: float) -> None:
 
 
 def last_lines(count: int) -> str:
-    """The end of the log."""
+    """Return the end of the log."""
     with LOG.open("rb") as log:
         log.seek(max(0, LOG.stat().st_size - 4000))
         lines = log.read().decode("utf-8", "replace").splitlines()
@@ -460,12 +460,12 @@ def last_lines(count: int) -> str:
 
 
 def venv_python() -> Path:
-    """The interpreter of .venv."""
+    """Return the interpreter of .venv."""
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def fingerprint(python_version: str, *files: Path) -> str:
-    """A digest of what a stage depends on."""
+    """Return a digest of what a stage depends on."""
     digest = hashlib.sha256(python_version.encode())
     for file in files:
         digest.update(b"\0" + file.read_bytes())
@@ -473,7 +473,7 @@ def fingerprint(python_version: str, *files: Path) -> str:
 
 
 def read_record() -> dict[str, str]:
-    """The record of .venv; empty if there is none."""
+    """Return the record of .venv; empty if there is none."""
     try:
         record = json.loads(RECORD.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -489,7 +489,7 @@ def write_record(record: dict[str, str]) -> None:
 
 
 def say(text: str) -> None:
-    """One message of the set-up; results alone go to standard output."""
+    """Print one message of the set-up; results alone go to standard output."""
     print(text, file=sys.stderr, flush=True)
 
 

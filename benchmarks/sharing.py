@@ -99,7 +99,7 @@ class Comparison:
         return Twice
 
     def add(self, shared: Direction, squared_norms: torch.Tensor) -> None:
-        """One step's differences."""
+        """Take in one step's differences."""
         gradients = self._found.gradients
         norms = gradients.squared_norms.double()
         whole = self._whole.measure(self._plan, gradients.inner_products(), norms)
@@ -134,7 +134,7 @@ def run(steps: int) -> Comparison:
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Means over some steps; of the largest differences the largest."""
+    """Return means over some steps; of the largest differences the largest."""
     return {
         name: round((max if name.endswith("max") else statistics.fmean)(r[name] for r in rows), 4)
         for name in rows[0]

@@ -61,8 +61,8 @@ def returning_freed_memory(device: str, parameters: int = _LARGE) -> Iterator[No
     Blocks inside blocks, and in other threads, are allowed: the heap is lean until the last one ends.
 
     Args:
-        device: Where the model is.
-        parameters: Of the model; for a small one it is not done.
+        device: Device of the model.
+        parameters: Number of the model's parameters; nothing is done for a small one.
     """
     library = _glibc()
     if library is None or device != "cpu" or parameters < _LARGE or _is_chosen():
@@ -78,7 +78,7 @@ def returning_freed_memory(device: str, parameters: int = _LARGE) -> Iterator[No
 
 
 def heap_share(device: str, parameters: int) -> float:
-    """What the passes of a model take of the heap, as a multiple of their tensors."""
+    """Return what the passes of a model take of the heap, as a multiple of their tensors."""
     is_plain = device == "cpu" and _glibc() is not None and parameters < _LARGE
     return _PLAIN_HEAP if is_plain and not _is_chosen() else 1.0
 
@@ -91,7 +91,7 @@ def trim_heap() -> None:
 
 
 def _is_chosen() -> bool:
-    """Whether the process was started with a threshold of its owner's choice, which stays."""
+    """Tell whether the process was started with a threshold of its owner's choice, which stays."""
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     return "MALLOC_MMAP_THRESHOLD_" in os.environ or "malloc.mmap_threshold" in tunables
 

@@ -28,7 +28,7 @@ class UnidentifiedError(ValueError):
 
 
 def identify(value: Any, seen: frozenset[int] = frozenset()) -> Any:
-    """The value as JSON.
+    """Return the value as JSON.
 
     Args:
         value: A number, text, collection, path, enumeration, dataclass, function, class or module.
@@ -63,7 +63,7 @@ def identify(value: Any, seen: frozenset[int] = frozenset()) -> Any:
 
 
 def identify_fields(value: Any, seen: frozenset[int] = frozenset()) -> dict[str, Any]:
-    """All fields of a dataclass instance as JSON.
+    """Return all fields of a dataclass instance as JSON.
 
     Raises:
         UnidentifiedError: A field's value cannot be told from others.
@@ -105,7 +105,7 @@ def _identify_function(function: FunctionType, seen: frozenset[int]) -> Any:
 
 
 def _is_told_apart(value: Any, function: FunctionType) -> bool:
-    """Whether a global counts: constants, and functions of the same module; libraries are their versions' matter."""
+    """Tell whether a global counts: constants, and functions of the same module; libraries are their versions' matter."""
     if isinstance(value, FunctionType):
         return value.__module__ == function.__module__
     return type(value) in {int, float, str, bool, tuple, frozenset}
@@ -124,7 +124,7 @@ def _content(cell: CellType) -> Any:
 
 
 def _function_source(function: FunctionType) -> str:
-    """The function's source without comments and layout."""
+    """Return the function's source without comments and layout."""
     code = function.__code__
     try:
         tree = ast.parse("".join(inspect.findsource(function)[0]))
@@ -143,7 +143,7 @@ def _function_source(function: FunctionType) -> str:
 
 
 def _start(node: ast.AST) -> tuple[str, int] | None:
-    """Name and first line of a function, as its code object has them."""
+    """Return the name and first line of a function, as its code object has them."""
     if isinstance(node, ast.Lambda):
         return "<lambda>", node.lineno
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -152,12 +152,12 @@ def _start(node: ast.AST) -> tuple[str, int] | None:
 
 
 def _place(node: ast.expr) -> tuple[int | None, ...]:
-    """Lines and columns, in the order of `co_positions`."""
+    """Return lines and columns, in the order of `co_positions`."""
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
 def _source(owner: type) -> str | None:
-    """A digest of a class's source; None of one whose source cannot be read."""
+    """Return a digest of a class's source; None of one whose source cannot be read."""
     try:
         return _digest(inspect.getsource(owner))
     except (OSError, TypeError):

@@ -34,9 +34,9 @@ def train(
     """Train a LoRA adapter on several rewards, or go on with the run that is in `folder`.
 
     Args:
-        policy: Where to start; it is not changed.
+        policy: Start of the training; it is not changed.
         prompts: Drawn in a seeded order, all of them before any comes again; a text is a user's message.
-        objective: From `combine_rewards`.
+        objective: Objective from `combine_rewards`.
         folder: The run's folder, made if absent.
         heldout: Prompts for evaluation only.
         progress: Receives phases and records, and may stop the training by raising.
@@ -78,11 +78,11 @@ def evaluate(
 
     Args:
         model: A policy, trained or not, or the path of a GGUF file.
-        prompts: At least one; a text is a user's message.
+        prompts: One or more prompts; a text is a user's message.
         rewards: Those to score with.
         max_new_tokens: Longest completion, in tokens.
         temperature: Divides the logits; 0 takes the likeliest token.
-        seed: At least 0; the completions depend on it.
+        seed: Number of at least 0; the completions depend on it.
         progress: Receives the phase, and may stop the evaluation by raising.
 
     Returns:

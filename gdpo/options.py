@@ -40,16 +40,16 @@ def option(
     choices: Sequence[str] | None = None,
     multiline: bool = False,
 ) -> Any:
-    """A dataclass field that carries its own documentation and limits.
+    """Return a dataclass field that carries its own documentation and limits.
 
     Args:
         default: Decides the type of the setting: bool, int, float or str.
         help: Unit and effect in a sentence or two; interfaces show it as the tooltip.
         minimum: Smallest allowed number, included.
         maximum: Largest allowed number, included.
-        step: How far one click in an interface moves the number.
+        step: Amount by which one click in an interface moves the number.
         choices: The only allowed texts, in menu order.
-        multiline: Whether the text deserves a box of several lines.
+        multiline: True if the text deserves a box of several lines.
     """
     metadata = {
         "help": help,
@@ -63,7 +63,7 @@ def option(
 
 
 def describe(owner: type) -> tuple[Option, ...]:
-    """The settings of a dataclass whose fields were made by `option`, in their order."""
+    """Return the settings of a dataclass whose fields were made by `option`, in their order."""
     return tuple(
         Option(item.name, type(item.default), cast(Value, item.default), **item.metadata)
         for item in fields(owner)
@@ -86,7 +86,7 @@ def check_options(owner: Any, error: type[GDPOError] = RewardError) -> None:
 
 
 def _problem(item: Option, value: object) -> str:
-    """What is wrong with `value` as the setting `item`; empty when nothing is."""
+    """Return what is wrong with `value` as the setting `item`; empty when nothing is."""
     if not _has_type(value, item.type):
         return f"must be of type {item.type.__name__}"
     if isinstance(value, float) and not math.isfinite(value):

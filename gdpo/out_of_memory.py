@@ -9,7 +9,7 @@ _WORDS = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAI
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a card or in the machine's own memory."""
+    """Tell whether an allocation failed, on a card or in the machine's own memory."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)

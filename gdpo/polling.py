@@ -17,7 +17,7 @@ def polled(model: Any, poll: Callable[[], None]) -> Iterator[None]:
     projection to the vocabulary, which takes longer than a layer where the vocabulary is large.
 
     Args:
-        model: With or without an adapter.
+        model: Model with or without an adapter.
         poll: Cheap: it is called for each layer of each token. May raise to stop.
     """
 
@@ -41,5 +41,5 @@ def polled(model: Any, poll: Callable[[], None]) -> Iterator[None]:
 
 
 def _computes(layer: Any) -> bool:
-    """Whether it is called itself; lists in lists and adapters' dictionaries are not."""
+    """Tell whether it is called itself; lists in lists and adapters' dictionaries are not."""
     return not isinstance(layer, (torch.nn.ModuleList, torch.nn.ModuleDict))

@@ -17,7 +17,7 @@ class Progress:
         """`done` of `total` units of the phase `name` are finished (sampling, scoring, ...)."""
 
     def record(self, record: dict) -> None:
-        """One training step or evaluation is finished.
+        """Receive the record of a finished training step or evaluation.
 
         Args:
             record: its line of `history.jsonl`; a step also has one of its completions, as `sample`.

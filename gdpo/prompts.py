@@ -26,7 +26,7 @@ class Prompt:
     Attributes:
         messages: (role, content) pairs; the last one is what the policy answers.
         fields: All other columns of the row, by name, as the file gave them.
-        line: Where the row starts in its file, from 1; 0 when it came from no file.
+        line: Line of the file at which the row starts, from 1; 0 when it came from no file.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -35,20 +35,20 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The content of the last message."""
+        """Return the content of the last message."""
         return self.messages[-1][1]
 
 
 def make_prompt(
     text: str, *, system: str = "", fields: Mapping[str, object] | None = None, line: int = 0
 ) -> Prompt:
-    """A prompt of one user message, after a system message if `system` is not empty."""
+    """Return a prompt of one user message, after a system message if `system` is not empty."""
     messages = ((("system", system),) if system else ()) + (("user", text),)
     return Prompt(messages, dict(fields or {}), line)
 
 
 def as_prompts(prompts: Sequence[Prompt | str]) -> tuple[Prompt, ...]:
-    """The prompts, with each plain text as a user's message.
+    """Return the prompts, with each plain text as a user's message.
 
     Raises:
         PromptError: It is one text instead of a list.
@@ -63,7 +63,7 @@ def as_prompts(prompts: Sequence[Prompt | str]) -> tuple[Prompt, ...]:
 def load_prompts(
     path: str | Path, *, prompt_column: str = "prompt", system: str = "", limit: int = 0
 ) -> tuple[Prompt, ...]:
-    """The prompts of a JSONL, CSV or TXT file, in order.
+    """Return the prompts of a JSONL, CSV or TXT file, in order.
 
     Args:
         path: `.jsonl`: one JSON object a line. `.csv`: commas, the first row names the columns.
@@ -97,7 +97,7 @@ def load_prompts(
 
 
 def _collect(rows: Iterator[tuple[int, Row]], name: str, column: str, system: str) -> list[Prompt]:
-    """The prompts of all rows; bad rows are reported together."""
+    """Return the prompts of all rows; bad rows are reported together."""
     prompts, problems, bad = [], [], 0
     for line, row in rows:
         try:

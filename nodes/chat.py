@@ -30,7 +30,7 @@ class GDPOChat:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "gguf": socket("GDPO_GGUF", "The file to ask (from Export GGUF)."),

@@ -30,7 +30,7 @@ class GDPOCombineRewards:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "reward_1": socket("GDPO_REWARD", "A reward (from Define Reward)."),
@@ -73,7 +73,7 @@ class GDPOCombineRewards:
 
 
 def _listed(values: Mapping[str, Method | Weighting]) -> str:
-    """The menu's entries with their meanings; those that lost in the benchmark come last, as such."""
+    """Return the menu's entries with their meanings; those that lost in the benchmark come last, as such."""
     offered, compared = (
         "; ".join(f"{v.name}: {v.summary}" for v in values.values() if v.for_comparison is lost)
         for lost in (False, True)

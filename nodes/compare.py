@@ -35,7 +35,7 @@ class GDPOCompare:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "base": socket("GDPO_MODEL", "The model before (from Load Model)."),

@@ -22,7 +22,7 @@ class _DefineReward:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         scorer = cls.scorer_class
         low, high = scorer.value_range
         return {
@@ -79,7 +79,7 @@ class _DefineReward:
 
 
 def define_reward_node(kind: str, scorer: type) -> type:
-    """The node class of one kind of reward."""
+    """Return the node class of one kind of reward."""
     members = {
         "__doc__": f"Gives a reward of the kind {kind}.",
         "DESCRIPTION": scorer.summary,

@@ -38,7 +38,7 @@ class GDPOExportGGUF:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": socket("GDPO_MODEL", "The model to export (tuned, from GDPO Train)."),
@@ -116,7 +116,7 @@ class GDPOExportGGUF:
 
 
 def _describe(file: GGUF) -> str:
-    """One file's check: a line, and one more for each reward that was measured."""
+    """Return one file's check: a line, and one more for each reward that was measured."""
     report = file.report
     verdict = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}[report.holds]
     figures = [] if report.kl is None else [f"KL {report.kl:.2g}"]

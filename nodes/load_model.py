@@ -39,7 +39,7 @@ class GDPOLoadModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": choice(
@@ -90,7 +90,7 @@ class GDPOLoadModel:
 
 
 def _source(model: str, hub_model: str) -> Path | str:
-    """A listed folder, or a hub id that cannot be mistaken for a path."""
+    """Return a listed folder, or a hub id that cannot be mistaken for a path."""
     listed = {STARTER: MODEL_DIR, **list_models()}
     chosen = hub_model or model
     if chosen in listed:

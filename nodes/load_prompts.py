@@ -37,7 +37,7 @@ class GDPOLoadPrompts:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "file": choice(
@@ -76,6 +76,6 @@ class GDPOLoadPrompts:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **_others: object) -> float:
-        """A file that was edited is read again on the next run."""
+        """Give the file's last change, so that an edited file is read again on the next run."""
         path = {**list_prompt_files(), **BUNDLED}.get(file)
         return path.stat().st_mtime if path else 0.0

@@ -43,7 +43,7 @@ class GDPOPlotConvergence:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """The node's inputs, as ComfyUI asks for them."""
+        """Return the node's inputs, as ComfyUI asks for them."""
         kind, look = text(
             "",
             "Names of saved runs below gdpo/ in the output folder, with commas between them: they are laid "
@@ -97,7 +97,7 @@ class GDPOPlotConvergence:
 
 
 def _saved_folders(names: str) -> Iterator[Path]:
-    """The folders of saved runs; a name that is none is refused together with names that are."""
+    """Yield the folders of saved runs; a name that is none is refused together with names that are."""
     wanted = dict.fromkeys(filter(None, (name.strip() for name in names.split(","))))
     if len(wanted) > MAX_RUNS:
         raise WorkflowError(
@@ -113,13 +113,13 @@ def _saved_folders(names: str) -> Iterator[Path]:
 
 
 def _offer(root: Path) -> str:
-    """The newest runs in `root`, as the end of a message."""
+    """Return the newest runs in `root`, as the end of a message."""
     names = _newest(root)
     return "; the newest are " + ", ".join(names[:_LISTED]) if names else ""
 
 
 def _saved_names() -> list[str]:
-    """The saved runs that can be named, the newest first; must not fail."""
+    """Return the saved runs that can be named, the newest first; must not fail."""
     try:
         names = _newest(host.folders().output / "gdpo")
     except OSError:
@@ -128,6 +128,6 @@ def _saved_names() -> list[str]:
 
 
 def _newest(root: Path) -> list[str]:
-    """Names of the folders in `root` that hold a run, the newest first."""
+    """Return names of the folders in `root` that hold a run, the newest first."""
     files = sorted(root.glob(f"*/{HISTORY_FILE}"), key=lambda file: -file.stat().st_mtime)
     return [file.parent.name for file in files]

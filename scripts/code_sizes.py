@@ -45,12 +45,12 @@ def measure_code(root: Path) -> list[str]:
 
 
 def name_longest(named: list[tuple[int, str]]) -> str:
-    """The longest few, with their lines."""
+    """Return the longest few, with their lines."""
     return ", ".join(f"{name} {length}" for length, name in sorted(named, reverse=True)[:LONGEST])
 
 
 def function_length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function from `def` to its end, without its docstring."""
+    """Return lines of a function from `def` to its end, without its docstring."""
     total = (node.end_lineno or node.lineno) - node.lineno + 1
     if ast.get_docstring(node) is None:
         return total

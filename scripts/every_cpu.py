@@ -22,7 +22,7 @@ THREADS = ("1", "2")
 
 
 def environment(kernels: str, threads: str) -> dict[str, str]:
-    """The variables of this process, with those that choose the kernels and the threads."""
+    """Return the variables of this process, with those that choose the kernels and the threads."""
     chosen = {name: value for name, value in os.environ.items() if name != "ATEN_CPU_CAPABILITY"}
     if kernels != "native":
         chosen["ATEN_CPU_CAPABILITY"] = kernels
@@ -30,7 +30,7 @@ def environment(kernels: str, threads: str) -> dict[str, str]:
 
 
 def run(kernels: str, threads: str, arguments: list[str]) -> tuple[bool, str, float]:
-    """Whether the tests passed, pytest's last line, and the seconds that they took."""
+    """Tell whether the tests passed, pytest's last line, and the seconds that they took."""
     begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *arguments],

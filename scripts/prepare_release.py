@@ -54,7 +54,7 @@ def check_tag(tag: str, project: str, changes: str) -> None:
 
 
 def fill_in(project: str, repository: str, publisher: str) -> str:
-    """The text of pyproject.toml with the identifiers in it.
+    """Return the text of pyproject.toml with the identifiers in it.
 
     Raises:
         ValueError: An identifier is empty or of another form, or the file has one already.

@@ -18,7 +18,7 @@ _FORGET = "5"
 
 
 def measurable(device: str) -> bool:
-    """Whether peaks can be told apart on this machine."""
+    """Tell whether peaks can be told apart on this machine."""
     return device != "cpu" or (sys.platform == "linux" and _CLEAR.exists())
 
 
@@ -44,7 +44,7 @@ def forget_peak(device: str) -> None:
 
 
 def peak_mb(device: str) -> tuple[float, float]:
-    """Peak since `reset_peak`, in MB: (allocated, reserved) on CUDA, twice the resident set on a CPU."""
+    """Return the peak since `reset_peak`, in MB: (allocated, reserved) on CUDA, twice the resident set on a CPU."""
     if device != "cpu":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() / 2**20, torch.cuda.max_memory_reserved() / 2**20

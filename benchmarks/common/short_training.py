@@ -40,7 +40,7 @@ SKIPPED = 1
 
 
 def rewards() -> list[Reward]:
-    """The rewards of the quick start."""
+    """Return the rewards of the quick start."""
     return [
         Reward("politeness", Politeness()),
         Reward("conciseness", Conciseness(longest=20, tolerance=30)),

@@ -134,7 +134,7 @@ def _their_settings(steps: int, size: dict[str, int], device: str) -> dict[str, 
 
 
 def _wrapped(reward: Reward, prompts: list[Prompt], limit: int) -> Callable[..., list[float]]:
-    """A reward as TRL calls it: with texts and the columns of their rows."""
+    """Return a reward as TRL calls it: with texts and the columns of their rows."""
 
     def score(
         completions: list[str], completion_ids: list[list[int]], row: list[int], **_: Any

@@ -126,7 +126,7 @@ def _zeros(batch: Batch, count: int) -> list[Tensor]:
 
 
 def _each(batch: Batch, parts: Tensor, *, retain: bool) -> list[Tensor]:
-    """The gradient of each row of `parts` `(K, N)` by autograd, summed over the micro-batches."""
+    """Return the gradient of each row of `parts` `(K, N)` by autograd, summed over the micro-batches."""
     rollouts, settings = batch.rollouts, batch.settings
     buffers = _zeros(batch, len(parts))
     rows = torch.arange(parts.shape[1], device=rollouts.logprobs.device)

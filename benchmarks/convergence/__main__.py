@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def plan() -> Iterator[Case]:
-    """All runs, the most important first, seed by seed, so that a broken-off benchmark is balanced."""
+    """Yield all runs, the most important first, seed by seed, so that a broken-off benchmark is balanced."""
     usual = [task for task in TASKS.values() if not task.rare]
     rare = [task for task in TASKS.values() if task.rare]
     for seed in MAIN_SEEDS:
@@ -52,7 +52,7 @@ def plan() -> Iterator[Case]:
 
 
 def quick_plan() -> Iterator[Case]:
-    """One task, the methods, one seed."""
+    """Yield one task, the methods, one seed."""
     for preference in PREFERENCES:
         yield from (Case(ABLATED, arm, preference, 0) for arm in MAIN)
 

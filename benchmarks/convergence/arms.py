@@ -27,9 +27,9 @@ class Arm:
 
     Attributes:
         method, weighting, floor: As in `combine_rewards`.
-        parts: As in `train`.
-        gate: Whether brevity counts only where the answer is right.
-        settings: What differs from the budget's settings; the rollouts of a step stay as many.
+        parts: Parts of a step, as in `train`.
+        gate: True if brevity counts only where the answer is right.
+        settings: Differences from the budget's settings; the rollouts of a step stay as many.
     """
 
     method: str | Method = "gdpo"
@@ -40,7 +40,7 @@ class Arm:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def objective(self, rewards: Sequence[Reward]) -> Objective:
-        """The rewards under this arm."""
+        """Return the rewards under this arm."""
         if self.gate:
             rewards = _gated(rewards)
         return combine_rewards(
@@ -48,7 +48,7 @@ class Arm:
         )
 
     def change(self, settings: TrainSettings) -> TrainSettings:
-        """The settings under this arm."""
+        """Return the settings under this arm."""
         return replace(settings, **dict(self.settings))
 
 
@@ -72,7 +72,7 @@ def _raw(raw: Tensor, advantage: Tensor, squared_norms: Tensor) -> Tensor:
 
 
 def _shrinking(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
-    """Steps get shorter near the targets: they are not divided by the batch's deviation."""
+    """Make steps shorter near the targets: they are not divided by the batch's deviation."""
     combined = weighted_sum(scores, weights, parts, ratios)
     return combined / scores.preferences.square().sum().sqrt()
 
@@ -96,7 +96,7 @@ class _Smoothed(Director):
         self._average: Tensor | None = None
 
     def observe(self, rewards: Tensor) -> Tensor:
-        """Rewards count by their average from here on."""
+        """Let rewards count by their average from here on."""
         before = self._means
         parts = super().observe(rewards)
         self._means = smooth(before, self._means, 0.9)
@@ -108,7 +108,7 @@ class _Smoothed(Director):
 
 
 def _as_a_whole(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """The whole step is projected off the rewards that lag behind the mean; its parts may push them back."""
+    """Project the whole step off the rewards that lag behind the mean; its parts may push them back."""
     preference = weighting.working_preference(preferences, deficit)
     behind = (deficit > deficit.mean() + 0.05) & (gramian.diagonal() > 0)
     faces = behind.nonzero().flatten().tolist()
@@ -133,7 +133,7 @@ class _PromptByPrompt(Director):
     """
 
     def observe(self, rewards: Tensor) -> Tensor:
-        """Each reward's advantages `(K, B, G)`, scaled prompt by prompt."""
+        """Return each reward's advantages `(K, B, G)`, scaled prompt by prompt."""
         parts, objective = super().observe(rewards), self.objective
         deficit = weighting.deficits(
             rewards.nanmean(-1),  # (K, B)
@@ -146,7 +146,7 @@ class _PromptByPrompt(Director):
 
 
 def _gdpo(name: str, **changes: Any) -> Method:
-    """The method gdpo with some of its parts exchanged."""
+    """Return the method gdpo with some of its parts exchanged."""
     return replace(METHODS["gdpo"], name=name, **changes)
 
 

@@ -17,11 +17,11 @@ _ASSISTANT = "support3"
 def claims(
     records: Records, ideals: dict[str, list[float]], noise: float, against: dict[str, Any]
 ) -> list[dict[str, str]]:
-    """Rows of `claim` and `found`; empty while an arm has no runs.
+    """Return rows of `claim` and `found`; empty while an arm has no runs.
 
     Args:
-        records: Of the usual tasks.
-        ideals: For each task, the ideal replies' rewards.
+        records: Records of the usual tasks.
+        ideals: Rewards of the ideal replies, for each task.
         noise: Mean path per step of a frozen policy.
         against: `gdpo` against each other method, run by run.
     """
@@ -54,7 +54,7 @@ def _measured(
     noise: float,
     measure: str,
 ) -> dict[str, float]:
-    """One measure of `describe` for each arm."""
+    """Return one measure of `describe` for each arm."""
     return {arm: describe(records, ideals, noise)[measure] for arm, records in chosen.items()}
 
 

@@ -31,7 +31,7 @@ def targets(start: Sequence[float], ideal: Sequence[float]) -> list[float]:
 
 
 def converged_at(steps: Sequence[int], curve: Curve, wanted: Sequence[float]) -> int | None:
-    """The step of the first of three evaluations in a row that hold every target, or None."""
+    """Return the step of the first of three evaluations in a row that hold every target, or None."""
     good = [all(x >= t for x, t in zip(row, wanted, strict=True)) for row in curve]
     for i in range(len(good) - HELD + 1):
         if all(good[i : i + HELD]):
@@ -40,12 +40,12 @@ def converged_at(steps: Sequence[int], curve: Curve, wanted: Sequence[float]) ->
 
 
 def end(curve: Curve) -> list[float]:
-    """Mean of each reward over the last evaluations."""
+    """Return the mean of each reward over the last evaluations."""
     return [sum(values) / LAST for values in zip(*curve[-LAST:], strict=True)]
 
 
 def progress(curve: Curve, ideal: Sequence[float]) -> list[float]:
-    """How much of the way from start to ideal each reward has come at the end; 1 is all of it."""
+    """Tell how much of the way from start to ideal each reward has come at the end; 1 is all of it."""
     return [(e - s) / (i - s) for e, s, i in zip(end(curve), curve[0], ideal, strict=True)]
 
 
@@ -55,7 +55,7 @@ def hypervolume(curve: Curve, ideal: Sequence[float]) -> float:
 
 
 def below_start(curve: Curve, errors: Curve) -> bool:
-    """Whether a reward ends below its start by more than two standard errors of the difference."""
+    """Tell whether a reward ends below its start by more than two standard errors of the difference."""
     first, last = errors
     return any(
         e < s - _ERRORS * math.hypot(a, b)
@@ -77,7 +77,7 @@ def excess_path(curve: Curve, noise: float = 0.0) -> float:
 
 
 def _smoothed(curve: Curve) -> list[list[float]]:
-    """Each reward's values, as means of three neighbours."""
+    """Return each reward's values, as means of three neighbours."""
     parts = [curve[max(0, t - 1) : t + 2] for t in range(len(curve))]
     rows = [[sum(v) / len(v) for v in zip(*part, strict=True)] for part in parts]
     return [list(values) for values in zip(*rows, strict=True)]
@@ -88,7 +88,7 @@ def _way(values: Sequence[float]) -> float:
 
 
 def sampling_path(record: dict[str, Any]) -> float:
-    """What the sampling error of the evaluations, as large as at the end, would add to the excess path at most.
+    """Return what the sampling error of the evaluations, as large as at the end, would add to the excess path at most.
 
     Means of three neighbours share two of them, so that independent errors of size e move the smoothed curve by
     2 e / (3 sqrt(pi)) per evaluation on average. Evaluations share their random draws: their errors are not quite
@@ -113,7 +113,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 
 def kaplan_meier(times: Sequence[int | None], limit: int) -> list[tuple[int, float]]:
-    """Share of runs not yet converged after each step at which one did; None is a run that never did.
+    """Return the share of runs not yet converged after each step at which one did; None is a run that never did.
 
     All runs have the same limit, so that censoring comes last (Kaplan and Meier, 1958).
     """
@@ -127,12 +127,12 @@ def kaplan_meier(times: Sequence[int | None], limit: int) -> list[tuple[int, flo
 
 
 def median_steps(times: Sequence[int | None], limit: int) -> int | None:
-    """The first step by which half of the runs have converged; None if fewer did."""
+    """Return the first step by which half of the runs have converged; None if fewer did."""
     return next((step for step, share in kaplan_meier(times, limit) if share <= 0.5), None)
 
 
 def restricted_mean(times: Sequence[int | None], limit: int) -> float:
-    """Mean number of steps to convergence, counting a run that never did as the limit."""
+    """Return the mean number of steps to convergence, counting a run that never did as the limit."""
     return sum(limit if t is None else t for t in times) / len(times)
 
 
@@ -142,7 +142,7 @@ def compare(
     ideals: dict[str, list[float]],
     noise: float,
 ) -> dict[str, Any]:
-    """Two arms on the same tasks, preferences and seeds, run by run.
+    """Return two arms on the same tasks, preferences and seeds, run by run.
 
     Returns:
         How often only one of them converged; the ratio of the mean steps to convergence (a run that never did counts
@@ -163,7 +163,7 @@ def compare(
 
 
 def ratio_of_means(pairs: Sequence[tuple[float, ...]], draws: int = 2000) -> list[float]:
-    """Mean of the first over mean of the second, with the ends of its bootstrap's 95 % interval."""
+    """Return the mean of the first over mean of the second, with the ends of its bootstrap's 95 % interval."""
     rng, count = random.Random(0), len(pairs)
 
     def ratio(chosen: Sequence[tuple[float, ...]]) -> float:
@@ -182,11 +182,11 @@ def _time(record: dict[str, Any], ideals: dict[str, list[float]]) -> int | None:
 def describe(
     records: Sequence[dict[str, Any]], ideals: dict[str, list[float]], noise: float
 ) -> dict[str, Any]:
-    """All measures over the runs of one arm.
+    """Return all measures over the runs of one arm.
 
     Args:
         records: As `runs.run` returns them, with all rewards of their task.
-        ideals: For each task, the ideal replies' rewards.
+        ideals: Rewards of the ideal replies, for each task.
         noise: Mean path per step of a frozen policy.
     """
     times = [_time(r, ideals) for r in records]

@@ -66,7 +66,7 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
 
 
 def _page(result: dict[str, Any]) -> str:
-    """All tables, as Markdown."""
+    """Return all tables, as Markdown."""
     sections = [("All tasks and preferences", result["arms"])]
     sections += [(f"Preferences: {name}", arms) for name, arms in result["preferences"].items()]
     sections += [(f"Task {name}", arms) for name, arms in result["tasks"].items()]
@@ -119,7 +119,7 @@ def _against(records: Records, ideals: dict[str, list[float]], noise: float) -> 
 
 
 def table(arms: dict[str, Any]) -> str:
-    """A Markdown table, one line an arm."""
+    """Return a Markdown table, one line an arm."""
     head = "| arm | runs | converged (95 % interval) | median steps | oscillation (sampling error, at most) | a reward below its start | worst reward | hypervolume | length std |"
     lines = [head, "|" + " --- |" * 9]
     for name, a in arms.items():
@@ -134,7 +134,7 @@ def table(arms: dict[str, Any]) -> str:
 
 
 def figure(records: Records, ideals: dict[str, list[float]], path: Path) -> None:
-    """Share of converged runs over the steps (Kaplan and Meier), one panel for each preference."""
+    """Draw the share of converged runs over the steps (Kaplan and Meier), one panel for each preference."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -166,7 +166,7 @@ def _reached(records: Records, ideals: dict[str, list[float]]) -> list[tuple[int
 
 
 def _noise(frozen: Records) -> float:
-    """Mean movement of a reward between two evaluations of a policy that does not change."""
+    """Return the mean movement of a reward between two evaluations of a policy that does not change."""
     moves = [
         abs(b - a)
         for r in frozen
@@ -177,7 +177,7 @@ def _noise(frozen: Records) -> float:
 
 
 def _ceilings(records: Records, ideals: dict[str, list[float]]) -> dict[str, Any]:
-    """Where each reward gets when it is trained alone: share of the way to the ideal replies'."""
+    """Tell where each reward gets when it is trained alone: share of the way to the ideal replies'."""
     found: dict[str, Any] = {}
     for r in records:
         name = r["names"][0]

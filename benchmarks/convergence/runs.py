@@ -54,7 +54,7 @@ class Case:
 
     @property
     def key(self) -> str:
-        """One line for the records."""
+        """Return one line for the records."""
         return f"{self.task}/{self.arm}/{self.preference}/{self.seed}"
 
 
@@ -110,7 +110,7 @@ def _evaluations(records: list[dict[str, Any]], scales: dict[str, float]) -> dic
 
 
 def _directions(records: list[dict[str, Any]], every: int) -> dict[str, Any]:
-    """Dispersion and the most negative cosine, every few steps."""
+    """Return the dispersion and the most negative cosine, every few steps."""
     chosen = records[every - 1 :: every]
     return {
         "dispersion": [round(r["dispersion"], 3) for r in chosen],
@@ -119,13 +119,13 @@ def _directions(records: list[dict[str, Any]], every: int) -> dict[str, Any]:
 
 
 def load_base(folder: Path, *, rare: bool) -> Policy:
-    """The policy that runs start from, made if it is not there yet."""
+    """Return the policy that runs start from, made if it is not there yet."""
     path = make_base(folder / ("rare" if rare else "usual"), rare=rare)
     return load_policy(path, precision="fp32", device="cpu")
 
 
 def in_pool(case: Case) -> dict[str, Any]:
-    """One run, in a process of a pool that uses all cores."""
+    """Make one run, in a process of a pool that uses all cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -136,12 +136,12 @@ def in_pool(case: Case) -> dict[str, Any]:
 
 
 def key_of(record: dict[str, Any]) -> str:
-    """The key of a record's case."""
+    """Return the key of a record's case."""
     return Case(*(record[name] for name in ("task", "arm", "preference", "seed"))).key
 
 
 def read_records(path: Path) -> dict[str, dict[str, Any]]:
-    """The finished runs by their key; a line that was cut off counts as not run."""
+    """Return the finished runs by their key; a line that was cut off counts as not run."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

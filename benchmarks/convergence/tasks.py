@@ -111,7 +111,7 @@ class Measured:
         return 0.0, self.scale
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
-        """The measure, in [0, 1], times the scale."""
+        """Return the measure, in [0, 1], times the scale."""
         return self.scale * _MEASURES[self.measure](prompt.text, completion.text.split())
 
 
@@ -120,12 +120,12 @@ class Task:
     """Rewards that can all be had at once, and a policy that starts far from it.
 
     Attributes:
-        name: In tables.
+        name: Name in tables.
         measures: One a reward.
         loud: The measure that a mis-set preference asks for too loudly.
         ideal: The ideal reply to a prompt.
-        equal_scales: Whether all rewards have scale 1.
-        rare: Whether the policy is the one whose answers are rarely right.
+        equal_scales: True if all rewards have scale 1.
+        rare: True if the policy is the one whose answers are rarely right.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Task:
         return found[:-_HELD_OUT], found[-_HELD_OUT:]
 
     def rewards(self, preference: str, seed: int) -> list[Reward]:
-        """The rewards of a run: scales by its seed, preferences equal or one of them too loud."""
+        """Return the rewards of a run: scales by its seed, preferences equal or one of them too loud."""
         rng = random.Random(f"{self.name}/{seed}")
         low, high = _SCALES
         made = []
@@ -154,7 +154,7 @@ class Task:
         return made
 
     def ideal_values(self) -> list[float]:
-        """Each measure's mean over the ideal replies to the held-out prompts."""
+        """Return each measure's mean over the ideal replies to the held-out prompts."""
         texts = [prompt.text for prompt in self.prompts()[1]]
         return [
             sum(_MEASURES[m](t, self.ideal(t).split()) for t in texts) / len(texts)

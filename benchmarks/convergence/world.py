@@ -52,21 +52,21 @@ _SHAPE = {
 
 
 def vocabulary() -> list[str]:
-    """All words, padding and end first."""
+    """Return all words, padding and end first."""
     fixes = [word for fix in PROBLEMS.values() for word in fix]
     groups = (OTHERS, PROBLEMS, fixes, COURTESIES, FILLERS, OPENINGS, COMPLAINTS)
     return [PAD, END, *(word for group in groups for word in group)]
 
 
 def all_prompts() -> list[str]:
-    """Every problem with every opening and complaint, in an order without a pattern."""
+    """Return every problem with every opening and complaint, in an order without a pattern."""
     texts = [f"{o} {p} {c} ?" for o in OPENINGS for p in PROBLEMS for c in COMPLAINTS]
     random.Random(0).shuffle(texts)
     return texts
 
 
 def reply(prompt: str, rng: random.Random, right: float) -> str:
-    """A reply as the pretraining has them."""
+    """Return a reply as the pretraining has them."""
     problem = prompt.split()[1]
     words = [_loose_word(rng, problem) for _ in range(rng.randint(1, 12))]
     draw = rng.random()
@@ -104,8 +104,8 @@ def make_base(folder: Path, *, rare: bool) -> Path:
     """Pretrain the policy and write it as a Hugging Face folder, unless it is there.
 
     Args:
-        folder: Where.
-        rare: Whether right answers are twenty times rarer.
+        folder: Folder of the model.
+        rare: True if right answers are twenty times rarer.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 

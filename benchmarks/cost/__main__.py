@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 def rows_of(
     precision: str, device: str, ks: Sequence[int], naive_ks: Sequence[int], rounds: int
 ) -> list[dict[str, Any]]:
-    """All rows of one precision, as ratios to the plain step with as many rewards."""
+    """Return all rows of one precision, as ratios to the plain step with as many rewards."""
     what = {"precision": precision, "device": device, "ks": list(ks), "naive_ks": list(naive_ks)}
     naive_rounds = min(rounds, NAIVE_ROUNDS)
     times = run_child(MEASURE, "times", rounds=rounds, naive_rounds=naive_rounds, **what)

@@ -75,7 +75,7 @@ def times(
 
 
 def memory(precision: str, device: str, ks: list, naive_ks: list) -> dict[str, Any]:
-    """Peak memory of each update above the imported, idle process, in MB: model, adapter, optimiser and all."""
+    """Return the peak memory of each update above the imported, idle process, in MB: model, adapter, optimiser and all."""
     baseline = resident_mb(device)
     with starter(precision, device) as (model, tokenizer):
         _, batches = _prepared(model, tokenizer, ks)

@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
     @property
     def settings(self) -> TrainSettings:
-        """Settings of two steps."""
+        """Return settings of two steps."""
         chosen = self._asdict()
         del chosen["model"], chosen["precision"]
         return TrainSettings(steps=2, **chosen)

@@ -69,7 +69,7 @@ def _train(policy: Any, cell: Cell, device: str | None = None) -> dict[str, floa
 
 
 def prompts() -> tuple[Prompt, ...]:
-    """Prompts of the starter's training set."""
+    """Return prompts of the starter's training set."""
     from gdpo.prompts import load_prompts
     from gdpo.starter import TRAIN_PROMPTS
 

@@ -17,7 +17,7 @@ PHASES = {"sampling": ("sampling",), "updating": ("update", "step")}
 
 
 def foretell(folder: Path, device: str, cell: Cell) -> Any:
-    """The estimate of a cell, from the folder's configuration."""
+    """Return the estimate of a cell, from the folder's configuration."""
     from transformers import AutoTokenizer
 
     from gdpo.memory import estimate, read_config
@@ -35,7 +35,7 @@ def foretell(folder: Path, device: str, cell: Cell) -> Any:
 
 
 def row_of(folder: Path, tiny: Path, device: str, cell: Cell) -> dict[str, Any]:
-    """One row of the result.
+    """Return one row of the result.
 
     Raises:
         ChildError: The cell cannot be measured.

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _last(options: argparse.Namespace) -> dict[str, Any]:
-    """The result to add to: the last one with --only, if this machine made it, else an empty one."""
+    """Return the result to add to: the last one with --only, if this machine made it, else an empty one."""
     result: dict[str, Any] = {"machine": machine(), "not_measured": {}, "seconds": {}}
     if options.output and options.only and (options.output / "speed.json").exists():
         last = json.loads((options.output / "speed.json").read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ COPIED_BYTES, COPIES = 2**30, 10
 def decode_share(
     *, weight_bytes: float, cache_bytes: float, step_seconds: float, bandwidth: float
 ) -> float:
-    """The share of the memory-bandwidth limit that one decode step reaches.
+    """Return the share of the memory-bandwidth limit that one decode step reaches.
 
     Args:
         weight_bytes: Bytes that are read once for all completions.
@@ -43,12 +43,12 @@ def decode_share(
 
 
 def fits(peak_mb: float) -> dict[str, bool]:
-    """Whether a training with this peak fits into each card."""
+    """Tell whether a training with this peak fits into each card."""
     return {f"{size} GB": peak_mb + OVERHEAD_MB <= 1024 * size for size in CARDS_GB}
 
 
 def bandwidth(device: str) -> float:
-    """Bytes per second that the device reads and writes in copying: what a decode step could reach."""
+    """Return bytes per second that the device reads and writes in copying: what a decode step could reach."""
     import torch
 
     source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
@@ -61,7 +61,7 @@ def bandwidth(device: str) -> float:
 
 
 def decoding(folder: Path, device: str, precision: str) -> dict[str, float]:
-    """Tokens per second of our sampling with an adapter on, and the share of the bandwidth limit."""
+    """Return tokens per second of our sampling with an adapter on, and the share of the bandwidth limit."""
     from gdpo.policies.loading import load_policy
     from gdpo.policies.policy import trainable
 
@@ -91,7 +91,7 @@ def decoding(folder: Path, device: str, precision: str) -> dict[str, float]:
 
 
 def _sample(model: Any, tokenizer: Any, tokens: int, device: str) -> tuple[float, int]:
-    """Seconds of sampling, and the prompts' width."""
+    """Return seconds of sampling, and the prompts' width."""
     from gdpo.prompts import load_prompts
     from gdpo.rollouts import sample
     from gdpo.starter import TRAIN_PROMPTS
@@ -102,7 +102,7 @@ def _sample(model: Any, tokenizer: Any, tokens: int, device: str) -> tuple[float
 
 
 def _weight_bytes(model: Any) -> float:
-    """Bytes of the weights that a step reads: all but an input embedding that is not the output head too."""
+    """Return bytes of the weights that a step reads: all but an input embedding that is not the output head too."""
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     looked_up = embedding.nbytes if embedding is not head else 0
     return sum(parameter.nbytes for parameter in model.parameters()) - looked_up
@@ -130,7 +130,7 @@ def measure(folder: Path, device: str, precision: str) -> dict[str, Any]:
 
 
 def training_peak(folder: Path, device: str, precision: str) -> float:
-    """Peak of loading the model and of two steps with three rewards, in MB."""
+    """Return the peak of loading the model and of two steps with three rewards, in MB."""
     from gdpo.objective.objective import combine_rewards
     from gdpo.policies.loading import load_policy
     from gdpo.prompts import load_prompts

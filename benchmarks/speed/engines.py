@@ -42,7 +42,7 @@ class Job:
 
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
-        """Prompts of the starter's training set."""
+        """Return prompts of the starter's training set."""
         from gdpo.prompts import load_prompts
         from gdpo.starter import TRAIN_PROMPTS
 
@@ -50,14 +50,14 @@ class Job:
 
     @cached_property
     def ids(self) -> list[list[int]]:
-        """Token ids of each prompt."""
+        """Return token ids of each prompt."""
         from gdpo.policies.chat import encode_prompt
 
         return [encode_prompt(self.tokenizer, prompt) for prompt in self.prompts]
 
     @property
     def rows(self) -> list[list[int]]:
-        """Token ids of the prompt of each completion."""
+        """Return token ids of the prompt of each completion."""
         return [ids for ids in self.ids for _ in range(self.group)]
 
 

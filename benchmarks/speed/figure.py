@@ -46,7 +46,7 @@ def figure(result: dict[str, Any], path: Path) -> None:
 
 
 def _speeds(axis: Any, rows: Rows, key: str, *, legend: bool) -> None:
-    """Tokens per second of each engine over the batch or the length."""
+    """Draw the tokens per second of each engine over the batch or the length."""
     for engine, (colour, marker, line) in ENGINES.items():
         points = sorted((r[key], r["tokens_per_s"]) for r in rows if r["engine"] == engine)
         if points:
@@ -58,7 +58,7 @@ def _speeds(axis: Any, rows: Rows, key: str, *, legend: bool) -> None:
 
 
 def _peaks(axis: Any, rows: Rows) -> None:
-    """Peak of an update over the size of all logits, a line for each T."""
+    """Draw the peak of an update over the size of all logits, a line for each T."""
     for way, (colour, marker, line) in WAYS.items():
         for number, tokens in enumerate(sorted({row["completion_tokens"] for row in rows})):
             chosen = [r for r in rows if (r["way"], r["completion_tokens"]) == (way, tokens)]
@@ -72,7 +72,7 @@ def _peaks(axis: Any, rows: Rows) -> None:
 
 
 def _growth(axis: Any, found: dict[str, Any]) -> None:
-    """Seconds of sampling and updating relative to the base point, over each factor relative to its base."""
+    """Draw the seconds of sampling and updating over each factor, both relative to the base point."""
     for factor, (colour, marker) in FACTORS.items():
         rows = [row for row in found["rows"] if row["factor"] == factor]
         base = next((r for r in rows if r["value"] == found["base"][factor]), None)

@@ -99,18 +99,18 @@ def update_by(way: str, batch: Batch) -> None:
 
 
 def has_room(way: str, vocabulary: int, tokens: int, device: str) -> bool:
-    """Whether the update takes no more than its share of the free memory."""
+    """Tell whether the update takes no more than its share of the free memory."""
     need = COPIES * logits_mb(vocabulary, tokens)
     return way == "chunks" or need < SHARE_OF_FREE * free_memory(device)[0] / 2**20
 
 
 def logits_mb(vocabulary: int, tokens: int) -> float:
-    """Size of all logits in fp32, in MB."""
+    """Return the size of all logits in fp32, in MB."""
     return 4 * ROWS * tokens * vocabulary / 2**20
 
 
 def times(device: str, vocabulary: int, lengths: list) -> dict[str, float]:
-    """Seconds of an update, the shortest of a few: `{"T way": seconds}`."""
+    """Return seconds of an update, the shortest of a few: `{"T way": seconds}`."""
     model = make_model(vocabulary, device)
     optimizer = make_optimizer(model)
     found: dict[str, float] = {}
@@ -126,7 +126,7 @@ def times(device: str, vocabulary: int, lengths: list) -> dict[str, float]:
 
 
 def memory(device: str, vocabulary: int, tokens: int, way: str) -> dict[str, Any]:
-    """Peak of an update, in MB above the loaded model with its optimiser."""
+    """Return the peak of an update, in MB above the loaded model with its optimiser."""
     if not measurable(device):
         raise SystemExit("peak memory of a CPU process can be measured on Linux only")
     if not has_room(way, vocabulary, tokens, device):

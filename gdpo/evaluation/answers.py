@@ -29,7 +29,7 @@ def generate(
         prompts: Any number; a text is a user's message.
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token. 1 is what training samples with.
-        seed: At least 0; the same seed gives the same completions.
+        seed: Number of at least 0; the same seed gives the same completions.
         progress: Receives the number of answered prompts, and may stop the work by raising.
 
     Raises:

@@ -24,7 +24,7 @@ class Comparison:
     Attributes:
         rewards: `{column: {reward: mean}}`.
         lengths: `{column: {"mean": tokens, "std": tokens}}`.
-        answers: For each prompt `{"prompt": text, column: completion}`.
+        answers: List of `{"prompt": text, column: completion}`, one for each prompt.
     """
 
     rewards: dict[str, dict[str, float | None]]
@@ -32,7 +32,7 @@ class Comparison:
     answers: list[dict[str, str]]
 
     def table(self) -> str:
-        """Plain text: one line for each reward, one column for each policy."""
+        """Return a plain text: one line for each reward, one column for each policy."""
         columns = list(self.rewards)
         names = list(self.rewards[columns[0]])
         cells = [["", *columns]]
@@ -65,11 +65,11 @@ def compare(
 
     Args:
         policies: Name of a column -> a policy, or the path of a GGUF file.
-        prompts: At least one; a text is a user's message.
+        prompts: One or more prompts; a text is a user's message.
         rewards: Those to score with.
         max_new_tokens: Longest completion, in tokens.
         temperature: Divides the logits; 0 takes the likeliest token.
-        seed: At least 0; the same for all columns.
+        seed: Number of at least 0, the same for all columns.
         progress: Receives the phases, and may stop the work by raising.
 
     Raises:

@@ -32,7 +32,7 @@ def complete(
     seed: int,
     progress: Progress,
 ) -> list[Completion]:
-    """One completion for each prompt, in batches; `progress` learns their number and may stop the work."""
+    """Return one completion for each prompt, in batches; `progress` learns their number and may stop the work."""
     found: list[Completion] = []
     for start in range(0, len(prompts), _BATCH):
         part = prompts[start : start + _BATCH]
@@ -81,7 +81,7 @@ def summarise(
     completions: Sequence[Completion],
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Means with standard errors of each reward, and the lengths, over completions."""
+    """Return means with standard errors of each reward, and the lengths, over completions."""
     scores = score_rewards(rewards, prompts, completions, (progress or Progress()).poll)
     lengths = torch.tensor([float(c.tokens) for c in completions])
     return {
@@ -92,7 +92,7 @@ def summarise(
 
 
 def has_converged(evaluations: Sequence[Evaluation], rewards: Sequence[Reward]) -> bool:
-    """Whether every reward with a preference held its target in the last three evaluations of a run."""
+    """Tell whether every reward with a preference held its target in the last three evaluations of a run."""
     last = evaluations[-_CONVERGED_EVALUATIONS:]
     means = [
         (found["rewards"][reward.name]["mean"], float(reward.target or 0))

@@ -75,7 +75,7 @@ def _expected_bytes(job: Job, kind: str) -> int:
 
 
 def _watch(job: Job, phase: str, paths: Collection[Path], expected: int) -> Callable[[], None]:
-    """A poll that shows how far the files under `paths` have grown."""
+    """Return a poll that shows how far the files under `paths` have grown."""
 
     def poll() -> None:
         job.progress.poll()

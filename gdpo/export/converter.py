@@ -40,7 +40,7 @@ class ConverterError(RuntimeError):
 
 
 def find_converter() -> Path:
-    """The folder that holds `convert_hf_to_gguf.py`.
+    """Return the folder that holds `convert_hf_to_gguf.py`.
 
     Raises:
         ConverterError: There is none, or `GDPO_LLAMA_CPP` names a folder without it.
@@ -69,7 +69,7 @@ def fetch_converter(root: Path | None = None) -> Path:
     """Put the converter into `root/<version>` unless it is there; returns that folder.
 
     Args:
-        root: Where copies are kept; by default `.llama_cpp` in a clone of the repository, or the user's cache folder
+        root: Folder of the copies; by default `.llama_cpp` in a clone of the repository, or the user's cache folder
             where there is none or it cannot be written.
 
     Raises:
@@ -98,7 +98,7 @@ def fetch_converter(root: Path | None = None) -> Path:
 
 
 def _roots() -> list[Path]:
-    """Folders that may hold copies, best first."""
+    """Return folders that may hold copies, best first."""
     if sys.platform == "win32":
         cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
     elif sys.platform == "darwin":
@@ -121,7 +121,7 @@ def _own_checkout() -> str:
 
 
 def _download(version: str, folder: Path) -> Path:
-    """The source package of llama-cpp-python, through pip: it prepares metadata but compiles nothing."""
+    """Return the source package of llama-cpp-python, through pip: it prepares metadata but compiles nothing."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--no-binary", "llama-cpp-python", "--dest", str(folder)]
     command += [f"llama-cpp-python=={version}"]

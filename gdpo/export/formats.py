@@ -58,10 +58,10 @@ DIRECT_TYPES = ("F32", "F16", "BF16", "Q8_0")
 
 
 def wide_type(types: Sequence[str]) -> str:
-    """The type that the others are quantised from: the most exact one that is written anyway."""
+    """Return the type that the others are quantised from: the most exact one that is written anyway."""
     return "F32" if "F32" in types else "F16"
 
 
 def limit(kind: str, precision: str) -> float:
-    """Largest KL that a file of type `kind` may have against a model in `precision`."""
+    """Return the largest KL that a file of type `kind` may have against a model in `precision`."""
     return FORMATS[kind].max_kl + (BF16_NOISE if precision == "bf16" else 0.0)

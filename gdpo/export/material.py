@@ -47,9 +47,9 @@ class Material:
 
     Attributes:
         prompts: The prompts used, at most a few.
-        rendered: What the model reads for each of them.
+        rendered: Text that the model reads, for each of them.
         answered: The same with the policy's answers.
-        plain: Whether texts get the tokenizer's own start token, as without a chat template.
+        plain: True if texts get the tokenizer's own start token, as without a chat template.
         sequences: Token ids of prompts with answers.
         answers: The policy's greedy answers.
         new_tokens: The longest an answer could be.
@@ -104,7 +104,7 @@ def gather(policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> Mat
 
 @torch.no_grad()
 def reference_logits(model: Any, material: Material, progress: Progress) -> list[Tensor]:
-    """The trained model's logits at each position of each sequence, `(positions, V)` float32."""
+    """Return the trained model's logits at each position of each sequence, `(positions, V)` float32."""
     logits = []
     with polled(model, progress.poll):
         for sequence in material.sequences:

@@ -43,7 +43,7 @@ def check_model(model: Any, config: dict[str, Any], source: Path, converter: Pat
 
 
 def _check_architecture(config: dict, model: Any, converter: Path) -> None:
-    """The converter takes its program by the first architecture that config.json names."""
+    """Refuse an architecture that the converter would not take, or would take for another."""
     # A table of names in newer converters, decorators in older ones; the name is quoted in both.
     package = converter / "conversion" / "__init__.py"
     listing = package if package.is_file() else converter / "convert_hf_to_gguf.py"
@@ -64,7 +64,7 @@ def _check_architecture(config: dict, model: Any, converter: Path) -> None:
 
 
 def _is_of_the_same_model(name: str, config: dict) -> bool:
-    """Whether transformers knows the class for this type of model, as the whole of which a part was loaded."""
+    """Tell whether transformers knows the class for this type of model, as the whole of which a part was loaded."""
     import transformers
 
     known = getattr(getattr(transformers, str(name), None), "config_class", None)
@@ -93,7 +93,7 @@ def _check_experts(config: Any) -> None:
 
 
 def row_lengths(config: Any) -> dict[str, int]:
-    """Row lengths of the weight matrices that a model's configuration implies, by their name in it."""
+    """Return row lengths of the weight matrices that a model's configuration implies, by their name in it."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
 
     def read(*names: str) -> int | None:

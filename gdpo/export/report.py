@@ -22,11 +22,11 @@ class Report:
         kl: Mean KL(trained model || file) in nats per token; None if it was not measured or is not finite.
         top1: Share of positions at which both have the same likeliest token; None if it was not measured.
         positions: Number of positions that were compared.
-        holds: Whether the file holds what was trained; None if it was not verified.
+        holds: True if the file holds what was trained; None if it was not verified.
         why: The reason in words.
-        tensor_types: How many tensors of each type are in the file, most frequent first.
+        tensor_types: Number of tensors of each type in the file, most frequent first.
         bytes: Size of the file.
-        rewards: For each reward its mean over the answers of the policy and over those of the file:
+        rewards: Mean of each reward over the answers of the policy and over those of the file:
             `{name: {"policy": ..., "gguf": ...}}`.
     """
 
@@ -41,7 +41,7 @@ class Report:
     rewards: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as it is written beside the file and shown on the page."""
+        """Return the report as it is written beside the file and shown on the page."""
         return asdict(self)
 
 

@@ -54,10 +54,10 @@ def compare_file(
     Args:
         path: The GGUF.
         policy: Whose tokenizer is the right one.
-        material: What to compare on.
-        reference: From `reference_logits`.
+        material: Prompts and answers to compare on.
+        reference: Logits from `reference_logits`.
         work: A folder for the file's logits.
-        progress: Told how many positions are done.
+        progress: Receiver of the number of positions that are done.
 
     Raises:
         ExportError: The file cannot be loaded, or tokenises a prompt differently.
@@ -88,7 +88,7 @@ def compare_file(
 
 
 def _request(path: Path, material: Material, output: Path) -> dict[str, Any]:
-    """What the worker is asked: token ids, rendered conversations, and logits in the file `output`."""
+    """Return what the worker is asked: token ids, rendered conversations, and logits in the file `output`."""
     return {
         "task": f"Loading {path.name} to verify it",
         "command": "logits",
@@ -105,7 +105,7 @@ def _request(path: Path, material: Material, output: Path) -> dict[str, Any]:
 
 
 def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, float]:
-    """Mean KL(reference || logits) in nats per position, and the share of equal most likely tokens.
+    """Return the mean KL(reference || logits) in nats per position, and the share of equal most likely tokens.
 
     Args:
         reference: Logits `(positions_i, V)` of each sequence.
@@ -123,7 +123,7 @@ def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, 
 
 
 def tensor_types(path: Path) -> dict[str, int]:
-    """How many tensors of each type the file really has, most frequent first."""
+    """Tell how many tensors of each type the file really has, most frequent first."""
     from gguf import GGUFReader
 
     counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
@@ -133,7 +133,7 @@ def tensor_types(path: Path) -> dict[str, int]:
 def compare_rewards(
     path: Path, material: Material, rewards: Sequence[Reward], progress: Progress
 ) -> dict[str, dict[str, float | None]]:
-    """Mean of each reward over the policy's and the file's greedy answers to the same prompts."""
+    """Return the mean of each reward over the policy's and the file's greedy answers to the same prompts."""
     answers = generate(
         path,
         material.prompts,

@@ -33,8 +33,8 @@ def generate(
         prompts: Any number; one process answers them all.
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token.
-        seed: At least 0; completion i depends on it and on i alone.
-        progress: Told how many prompts are answered; may raise to stop.
+        seed: Number of at least 0; completion i depends on it and on i alone.
+        progress: Receiver of the number of answered prompts; it may raise to stop.
 
     Raises:
         InferenceError: llama-cpp-python is absent, or the file or a prompt cannot be used.

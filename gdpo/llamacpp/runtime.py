@@ -11,7 +11,7 @@ _WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 
 
 def runtime_version() -> str | None:
-    """The installed llama-cpp-python's version without its local part, or None."""
+    """Return the installed llama-cpp-python's version without its local part, or None."""
     try:
         return metadata.version("llama_cpp_python").split("+")[0]
     except metadata.PackageNotFoundError:
@@ -19,7 +19,7 @@ def runtime_version() -> str | None:
 
 
 def runtime_remedy() -> str:
-    """How to install llama-cpp-python here, on one line."""
+    """Tell how to install llama-cpp-python here, on one line."""
     command = f"{shlex.quote(sys.executable)} -m pip install llama-cpp-python"
     return (
         f"run `{command}` (compiles for some minutes and needs a C++ compiler), or take a ready wheel: "
@@ -28,6 +28,6 @@ def runtime_remedy() -> str:
 
 
 def minimal_build_args() -> str:
-    """The value of CMAKE_ARGS that builds of llama-cpp-python only what is used here."""
+    """Return the value of CMAKE_ARGS that builds of llama-cpp-python only what is used here."""
     include = (Path(__file__).resolve().parent / "lean.cmake").as_posix()
     return shlex.join(["-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={include}"])

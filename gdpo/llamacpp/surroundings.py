@@ -33,7 +33,7 @@ _PACKAGES = ("numpy", "torch", "transformers", "llama_cpp", "sentencepiece", "gg
 
 
 def environment(parent: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The worker's environment; what the user has set for computing counts.
+    """Return the worker's environment; what the user has set for computing counts.
 
     Args:
         parent: The environment of this process.
@@ -45,7 +45,7 @@ def environment(parent: Mapping[str, str], home: Path) -> dict[str, str]:
 
 
 def package_folders() -> list[str]:
-    """Where this process finds the packages that workers import, in its own order."""
+    """Tell where this process finds the packages that workers import, in its own order."""
     folders = [Path(entry) for entry in sys.path if entry]
     return [
         str(folder)
@@ -60,7 +60,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _offline(home: Path) -> dict[str, str]:
-    """Nothing is fetched, and no token of the user's is found."""
+    """Return what keeps libraries from fetching anything and from finding the user's tokens."""
     switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
     silent = ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
     places = (
@@ -79,7 +79,7 @@ def _offline(home: Path) -> dict[str, str]:
 
 
 def _kernels(kept: Mapping[str, str]) -> dict[str, str]:
-    """Where CUDA keeps what it has compiled for this card, which would else take minutes each time."""
+    """Tell where CUDA keeps what it has compiled for this card, which would else take minutes each time."""
     if os.name != "posix" or "CUDA_CACHE_PATH" in kept:
         return {}
     return {"CUDA_CACHE_PATH": str(Path.home() / ".nv" / "ComputeCache")}

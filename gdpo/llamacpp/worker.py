@@ -47,7 +47,7 @@ class Log:
             self.errors.append(line)
 
     def reason(self, otherwise: str) -> str:
-        """The last error lines on one line."""
+        """Return the last error lines on one line."""
         return "; ".join(self.errors[-_ERRORS_SHOWN:]) or otherwise
 
 
@@ -186,7 +186,7 @@ def _open(path: str, log: Log, **options: Any) -> Any:
 
 
 def _threads(size: int) -> int:
-    """One thread for a tiny model, which waiting for others would slow down; else the physical cores."""
+    """Return one thread for a tiny model, which waiting for others would slow down; else the physical cores."""
     cores = os.cpu_count() or 1
     return 1 if size < _TINY_BYTES else max(min(cores, 4), cores // 2)
 
@@ -219,7 +219,7 @@ def _detokenize(llm: Any, tokens: Sequence[int]) -> str:
 
 
 def _render(vocabulary: Any, messages: Sequence[dict]) -> str | None:
-    """The chat text by the template in the file, or None where it has none."""
+    """Return the chat text by the template in the file, or None where it has none."""
     template = vocabulary.metadata.get("tokenizer.chat_template")
     if not template:
         return None
@@ -249,7 +249,7 @@ def _token_text(vocabulary: Any, token: int) -> str:
 
 
 def _table(llm: Any) -> Any:
-    """The file's vocabulary as llama.cpp's own functions take it."""
+    """Return the file's vocabulary as llama.cpp's own functions take it."""
     import llama_cpp
 
     return llama_cpp.llama_model_get_vocab(llm.model)

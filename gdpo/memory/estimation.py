@@ -38,7 +38,7 @@ _SAMPLING_COPIES = 3
 
 
 def read_config(folder: Path) -> Any:
-    """The configuration of the model in `folder`; nothing else is read.
+    """Return the configuration of the model in `folder`; nothing else is read.
 
     Raises:
         PolicyError: The folder holds no model that can be used.
@@ -58,7 +58,7 @@ def read_config(folder: Path) -> Any:
 
 
 def config_weight_bytes(config: Any, precision: str, device: str) -> tuple[int, str, str]:
-    """Bytes of the weights, with the precision and the device that "auto" stands for.
+    """Return bytes of the weights, with the precision and the device that "auto" stands for.
 
     Raises:
         PolicyError: There is no such precision or device, or transformers does not know the architecture.
@@ -84,7 +84,7 @@ def estimate(
     adapter: dict[str, Any] | None = None,
     loaded: bool = False,
 ) -> MemoryEstimate:
-    """The memory of a training whose completions use their full length.
+    """Return the memory of a training whose completions use their full length.
 
     Args:
         config: Configuration of the model, as transformers reads it.
@@ -94,7 +94,7 @@ def estimate(
         device: "cpu", or a CUDA device.
         prompt_tokens: Length of the longest prompt.
         adapter: Configuration of the adapter that is trained on; None: a fresh one.
-        loaded: Whether the model is loaded already.
+        loaded: True if the model is loaded already.
 
     Raises:
         PolicyError: The architecture cannot be run without its weights, or takes no adapter.
@@ -119,7 +119,7 @@ def _parts(
     prompt_tokens: int,
     adapter: dict[str, Any] | None,
 ) -> tuple[dict[str, int], int, int]:
-    """Bytes of all that is held; bytes of the model's files while it is loaded; bytes of the largest trained tensor."""
+    """Return bytes of all that is held; bytes of the model's files while it is loaded; bytes of the largest trained tensor."""
     dtype = weights_dtype(precision, device)
     base = build(config, dtype)
     weights, loading = weight_bytes(base, precision), file_bytes(config, base, dtype)
@@ -152,7 +152,7 @@ def _parts(
 
 
 def _phases(parts: dict[str, int], largest: int) -> dict[str, int]:
-    """Peak of each phase of a step."""
+    """Return the peak of each phase of a step."""
     always = parts["weights"] + parts["adapter"] + parts["optimiser"] + parts["overhead"]
     return {
         # The copies are made before the cache.
@@ -171,7 +171,7 @@ def _phases(parts: dict[str, int], largest: int) -> dict[str, int]:
 
 @contextmanager
 def _as_policy_error(config: Any) -> Iterator[None]:
-    """What an architecture that cannot be run without weights raises, in one line."""
+    """Raise in one line what an architecture raises that cannot be run without weights."""
     try:
         yield
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:

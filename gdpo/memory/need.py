@@ -14,12 +14,12 @@ class MemoryEstimate:
     """Bytes that a training needs.
 
     Attributes:
-        parts: What is held, by name; not all of it at the same time.
+        parts: Bytes of each thing that is held, by name; not all at the same time.
         phases: The peak in each phase, by name.
-        device: Where.
-        free: Of the device, before the model is loaded (or after, where `loaded`).
-        capacity: Of the device.
-        loaded: Whether the weights are among what is taken already.
+        device: Device of the training.
+        free: Free bytes of the device before the model is loaded (or after, where `loaded`).
+        capacity: All bytes of the device.
+        loaded: True if the weights are among what is taken already.
     """
 
     parts: dict[str, int]
@@ -31,27 +31,27 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """The largest phase."""
+        """Return the largest phase."""
         return max(self.phases.values())
 
     @property
     def missing(self) -> int:
-        """What is still to be found of the total."""
+        """Return what is still to be found of the total."""
         return self.total - (self.parts["weights"] if self.loaded else 0)
 
     @property
     def fits(self) -> bool:
-        """Whether that is free."""
+        """Tell whether so much is free."""
         return self.missing <= self.free
 
     def table(self) -> str:
-        """Parts and phases, one a line."""
+        """Return parts and phases, one a line."""
         lines = [f"{name:<24}{show(size):>10}" for name, size in self.parts.items()]
         peaks = ", ".join(f"{name} {show(size)}" for name, size in self.phases.items())
         return "\n".join([*lines, f"peak: {peaks}", self.brief()])
 
     def brief(self) -> str:
-        """One line: the total against what is free."""
+        """Return one line: the total against what is free."""
         held = f", {show(self.parts['weights'])} of it loaded" if self.loaded else ""
         return (
             f"about {show(self.total)} of memory are needed{held}; free on {self.device}: "
@@ -60,7 +60,7 @@ class MemoryEstimate:
 
 
 def show(size: float) -> str:
-    """Bytes in MB or GB (of 1024)."""
+    """Return bytes in MB or GB (of 1024)."""
     return f"{size / _MB:.0f} MB" if size < 1000 * _MB else f"{size / 1024 / _MB:.1f} GB"
 
 

@@ -15,12 +15,12 @@ from .need import MemoryEstimate, show
 def find_remedy(
     config: Any, settings: TrainSettings, *, precision: str, **facts: Any
 ) -> tuple[str, MemoryEstimate] | None:
-    """The first of some changes, mild ones first, with which the training fits: its words and its estimate.
+    """Return the first of some changes, mild ones first, with which the training fits: its words and its estimate.
 
     Args:
-        config: As for `estimate`, with the other `facts` of the training.
+        config: Configuration as for `estimate`, with the other `facts` of the training.
         settings: That do not fit.
-        precision: Of the weights.
+        precision: Precision of the weights.
         facts: The other arguments of `estimate`.
 
     Returns:
@@ -54,7 +54,7 @@ def explain_shortage(config: Any, settings: TrainSettings, **facts: Any) -> str:
 
 
 def _remedies(settings: TrainSettings, precision: str) -> Iterator[dict[str, Any]]:
-    """Each with all of the one before: smaller passes, checkpointing, fewer and shorter completions, 4 bits."""
+    """Yield changes, each with all of the one before: smaller passes, checkpointing, fewer and shorter completions, 4 bits."""
     changes: dict[str, Any] = {}
     size = settings.micro_batch
     for smaller in sorted({max(1, size // 4), 1} - {size}, reverse=True):

@@ -37,7 +37,7 @@ class Retreat:
         passes: Callable[[TrainSettings], Result],
         explain: Callable[[TrainSettings], str],
     ) -> Result:
-        """What `passes` gives.
+        """Return what `passes` gives.
 
         Args:
             passes: Given the settings, of which `micro_batch` may have become smaller.

@@ -116,7 +116,7 @@ class MetaLinear(torch.nn.Linear):
         self._rounds_inputs = precision == "int8"
 
     def forward(self, input: Tensor) -> Tensor:
-        """An output of the right shape; nothing is kept for the backward pass but the layer itself."""
+        """Return an output of the right shape; nothing is kept for the backward pass but the layer itself."""
         return _Unpacked.apply(input, self.weight, self._rounds_inputs)
 
 

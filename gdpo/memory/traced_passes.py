@@ -19,7 +19,7 @@ from .weights import size_of
 def trace_update(
     model: Any, vocabulary: int, settings: TrainSettings, rewards: int, prompt_tokens: int
 ) -> tuple[dict[str, int], int]:
-    """Peak of the largest micro-batch, of logits and of all others; and what is left of it: the gradients."""
+    """Return the peak of the largest micro-batch, of logits and of all others; and what is left of it: the gradients."""
     prompts = min(
         settings.prompts_per_step, settings.micro_batch
     )  # more make more batches, not larger ones
@@ -64,7 +64,7 @@ def _longest(prompts: int, prompt_tokens: int, length: int, group: int = 1) -> R
 def trace_prefill(
     model: Any, vocabulary: int, settings: TrainSettings, prompt_tokens: int
 ) -> tuple[int, int]:
-    """Bytes of the cache when all completions are complete, and peak of the prompts' pass."""
+    """Return bytes of the cache when all completions are complete, and peak of the prompts' pass."""
     prompts = settings.prompts_per_step
     ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long)
     mask = _longest(prompts, prompt_tokens, 1).prompt_mask
@@ -98,5 +98,5 @@ def _size(layer: CachedLayer, rows: int, tokens: int) -> int:
 
 
 def _seen(layer: CachedLayer, length: int) -> int:
-    """How many of `length` tokens the cache keeps."""
+    """Tell how many of `length` tokens the cache keeps."""
     return min(length, layer.window or length)

@@ -21,7 +21,7 @@ _SMALL_STATE, _STATE_BYTES = 4096, 1 + 4 / 256
 
 
 def build(config: Any, dtype: torch.dtype) -> Any:
-    """The model of this configuration on the meta device, frozen."""
+    """Return the model of this configuration on the meta device, frozen."""
     import transformers
 
     config = copy.deepcopy(config)
@@ -35,7 +35,7 @@ def build(config: Any, dtype: torch.dtype) -> Any:
 
 
 def _quantised(model: Any, precision: str) -> Iterator[tuple[str, torch.nn.Linear]]:
-    """The layers that bitsandbytes replaces: all linear ones but the output head."""
+    """Yield the layers that bitsandbytes replaces: all linear ones but the output head."""
     head = model.get_output_embeddings()
     if is_quantised(precision):
         for name, module in model.named_modules():
@@ -44,7 +44,7 @@ def _quantised(model: Any, precision: str) -> Iterator[tuple[str, torch.nn.Linea
 
 
 def weight_bytes(model: Any, precision: str) -> int:
-    """Bytes of the weights as they will be held; tied ones count once."""
+    """Return bytes of the weights as they will be held; tied ones count once."""
     packed = {id(m.weight): m for _, m in _quantised(model, precision)}
     total = 0.0
     for parameter in model.parameters():
@@ -73,7 +73,7 @@ def sampling_copies(model: Any, precision: str, device: str) -> tuple[int, int]:
 
 
 def file_bytes(config: Any, model: Any, dtype: torch.dtype) -> int:
-    """Bytes of the model's files, which stay mapped while weights of another type are made from them."""
+    """Return bytes of the model's files, which stay mapped while weights of another type are made from them."""
     saved = saved_dtype(config)
     if saved == dtype:
         return 0  # the files themselves are the weights
@@ -81,19 +81,19 @@ def file_bytes(config: Any, model: Any, dtype: torch.dtype) -> int:
 
 
 def stand_ins(model: Any, precision: str) -> Any:
-    """The meta model with stand-ins for its quantised layers."""
+    """Return the meta model with stand-ins for its quantised layers."""
     for name, module in list(_quantised(model, precision)):
         model.set_submodule(name, MetaLinear(module, precision))
     return model
 
 
 def size_of(tensor: Tensor) -> int:
-    """Bytes of a tensor."""
+    """Return bytes of a tensor."""
     return tensor.numel() * tensor.element_size()
 
 
 def optimizer_bytes(name: str, tensors: list[Tensor]) -> int:
-    """Bytes of the state that the optimiser keeps for these tensors."""
+    """Return bytes of the state that the optimiser keeps for these tensors."""
     if name == "sgd":
         return 0
     if name == "adamw":

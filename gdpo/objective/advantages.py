@@ -18,19 +18,19 @@ _SCALE_FLOOR = 1e-3
 
 
 def centred(rewards: Tensor) -> Tensor:
-    """Reward minus its group's mean, `(K, B, G)`; 0 where unscored and exactly 0 in a constant group."""
+    """Return each reward minus its group's mean, `(K, B, G)`; 0 where unscored and exactly 0 in a constant group."""
     difference = (rewards - rewards.nanmean(-1, keepdim=True)).nan_to_num(0.0)
     return difference.masked_fill(is_constant(rewards)[..., None], 0.0)
 
 
 def is_constant(rewards: Tensor) -> Tensor:
-    """Whether all scores of a group are equal, or there are none, `(K, B)`."""
+    """Tell whether all scores of a group are equal, or there are none, `(K, B)`."""
     highest = rewards.nan_to_num(-torch.inf).amax(-1)
     return highest <= rewards.nan_to_num(torch.inf).amin(-1)
 
 
 def group_std(rewards: Tensor) -> Tensor:
-    """Unbiased standard deviation within each group, `(K, B, 1)`; NaN with fewer than two scores."""
+    """Return the unbiased standard deviation within each group, `(K, B, 1)`; NaN with fewer than two scores."""
     scored = (~rewards.isnan()).sum(-1, keepdim=True)
     squares = centred(rewards).square().sum(-1, keepdim=True)
     variance = squares / (scored - 1)
@@ -46,7 +46,7 @@ def decoupled(rewards: Tensor) -> Tensor:
 
 
 def summed_then_normalised(rewards: Tensor, preferences: Tensor) -> Tensor:
-    """Each reward's part in GRPO's advantage, `(K, B, G)`.
+    """Return each reward's part in GRPO's advantage, `(K, B, G)`.
 
     GRPO normalises the weighted sum R = sum_k u_k r_k by its own standard deviation. As that is linear in
     the rewards, part k is (r_ki - mean r_k) / (std R + eps), and sum_k u_k part_k is GRPO's advantage
@@ -58,7 +58,7 @@ def summed_then_normalised(rewards: Tensor, preferences: Tensor) -> Tensor:
 
 
 def pooled(rewards: Tensor, scale: Tensor) -> Tensor:
-    """Reward minus its group's mean over one scale for all groups, `(K, B, G)`; `scale` is `(K,)`.
+    """Return each reward minus its group's mean over one scale for all groups, `(K, B, G)`; `scale` is `(K,)`.
 
     Unlike the group z-score this keeps the size of a difference: a group in which one completion is
     better by a hair does not count as much as one in which half of them fail.
@@ -67,7 +67,7 @@ def pooled(rewards: Tensor, scale: Tensor) -> Tensor:
 
 
 def update_scale(previous: Tensor | None, rewards: Tensor, ranges: Tensor) -> Tensor:
-    """The pooled within-group standard deviation, `(K,)`, which rises at once and falls slowly.
+    """Return the pooled within-group standard deviation, `(K,)`, which rises at once and falls slowly.
 
     Args:
         previous: The last step's scale, or None.
@@ -84,7 +84,7 @@ def update_scale(previous: Tensor | None, rewards: Tensor, ranges: Tensor) -> Te
 
 
 def batch_std(advantages: Tensor, rewards: Tensor) -> Tensor:
-    """Standard deviation of the combined advantage over the batch (arXiv 2601.05242, step 3).
+    """Return the standard deviation of the combined advantage over the batch (arXiv 2601.05242, step 3).
 
     Args:
         advantages: Combined, `(B, G)`; their mean is 0, since each reward's mean is 0 in each group.
@@ -96,5 +96,5 @@ def batch_std(advantages: Tensor, rewards: Tensor) -> Tensor:
 
 
 def dead_groups(rewards: Tensor) -> Tensor:
-    """Share of groups in which a reward tells no completion from another, `(K,)`."""
+    """Return the share of groups in which a reward tells no completion from another, `(K,)`."""
     return is_constant(rewards).double().mean(1)

@@ -12,7 +12,7 @@ _CORRELATION_EPS = 1e-6
 
 
 def correlation_normalised(rewards: Tensor, preferences: Tensor) -> Tensor:
-    """Each reward's part in CorrGRPO's advantage, `(K, B, G)`.
+    """Return each reward's part in CorrGRPO's advantage, `(K, B, G)`.
 
     CorrGRPO divides the centred weighted sum by sqrt(sum_kl rho_kl + eps), where GRPO divides it by its standard
     deviation, the root of the summed covariances; rho is Pearson's correlation in the group, 0 for a reward that

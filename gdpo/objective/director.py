@@ -76,13 +76,13 @@ class Director:
         return self.objective.method.advantages(self.objective.scores(rewards, self._scale))
 
     def decide(self, advantages: Tensor) -> Plan:
-        """The plan of this step, whose weights follow from its rewards and the gradients of the steps before it.
+        """Return the plan of this step, whose weights follow from its rewards and the gradients of the steps before it.
 
         They are decided before the backward pass, so that it has to make one combined gradient only. The
         Gramian is smoothed over about 10 steps: that the newest is missing changes little.
 
         Args:
-            advantages: What `observe` returned, `(K, B, G)`.
+            advantages: Result of `observe`, `(K, B, G)`.
         """
         active = self.objective.preferences > 0  # the others are only watched
         weights = torch.zeros_like(self.objective.preferences)
@@ -90,7 +90,7 @@ class Director:
         return Plan(advantages, weights)
 
     def combine(self, plan: Plan, rewards: Tensor, ratios: Tensor) -> Tensor:
-        """The advantages that the step follows, `(B, G)`.
+        """Return the advantages that the step follows, `(B, G)`.
 
         Args:
             plan: The plan of the step.
@@ -128,7 +128,7 @@ class Director:
         )
 
     def _limited(self, now: Tensor, active: Tensor) -> Tensor:
-        """A step's Gramian, shortened where its trace is far above that of the steps before."""
+        """Return a step's Gramian, shortened where its trace is far above that of the steps before."""
         if self._gramian is None:
             return now
         found, known = (m.diagonal()[active].nansum() for m in (now, self._gramian))
@@ -136,7 +136,7 @@ class Director:
         return now * (limit / found) if found > limit > 0 else now
 
     def _weights(self, active: Tensor) -> Tensor:
-        """The weights of the rewards that have a preference, to sum 1: only proportions count in the update."""
+        """Return the weights of the rewards that have a preference, to sum 1: only proportions count in the update."""
         objective, preferences = self.objective, self.objective.preferences[active]
         if not objective.directs or self._steps <= _WARMUP or self._gramian is None:
             return preferences
@@ -155,7 +155,7 @@ class Director:
         return known.nan_to_num(1.0)  # never scored so far: as far from the target as at the start
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, as plain JSON."""
+        """Return everything that the next step depends on, as plain JSON."""
         return {name: to_json(getattr(self, name)) for name in _STATE}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ class Director:
 
 
 def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
-    """Exponential average that starts at its first value; NaN on either side leaves the other."""
+    """Return an exponential average that starts at its first value; NaN on either side leaves the other."""
     if previous is None:
         return now
     average = decay * previous + (1 - decay) * now
@@ -186,7 +186,7 @@ def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
 
 
 def _tensor(state: dict[str, Any], name: str, *shape: int) -> Tensor:
-    """An entry of a state as a tensor of this shape; NaN is null in JSON."""
+    """Return an entry of a state as a tensor of this shape; NaN is null in JSON."""
     try:
         found = torch.tensor(_with_nan(state[name]), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RecursionError, too

@@ -12,7 +12,7 @@ _TINY = 1e-30
 
 
 def dispersion(weights: Tensor, gramian: Tensor) -> float:
-    """How evenly the weighted gradients spread over directions, in [1/K, 1].
+    """Tell how evenly the weighted gradients spread over directions, in [1/K, 1].
 
     exp(entropy of the eigenvalue shares of diag(a) M diag(a)) / K, a normalised effective rank: 1 for
     equally long orthogonal contributions, 1/K when one reward or one direction is all there is.

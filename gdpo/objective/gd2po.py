@@ -15,7 +15,7 @@ _NO_SIGN = 1e-8
 
 
 def agreeing(rewards: Tensor, preferences: Tensor) -> Tensor:
-    """Which completions GD2PO keeps, `(B, G)`: those on which the rewards do not cancel each other out.
+    """Tell which completions GD2PO keeps, `(B, G)`: those on which the rewards do not cancel each other out.
 
     Completion i is dropped if its weighted advantages u_k A_ki differ in sign and
     |sum_k u_k A_ki| / sum_k u_k |A_ki| < 0.8, with A of `decoupled`. This is the softer of the two published rules
@@ -30,7 +30,7 @@ def agreeing(rewards: Tensor, preferences: Tensor) -> Tensor:
 
 
 def filtered(rewards: Tensor, preferences: Tensor) -> Tensor:
-    """Each reward's part in GD2PO's advantage before `whitened`, `(K, B, G)`.
+    """Return each reward's part in GD2PO's advantage before `whitened`, `(K, B, G)`.
 
     Part k is q_b m_i A_ki: A of `decoupled`, m_i whether i is kept (`agreeing`), q_b the kept share of the scored
     completions of its group, so that a prompt on which the rewards mostly disagree counts less (arXiv 2606.16771).

@@ -28,14 +28,14 @@ def debiased(raw: Tensor, advantages: Tensor, squared_norms: Tensor) -> Tensor:
 
 
 def positive_semidefinite(gramian: Tensor) -> Tensor:
-    """The nearest Gramian: symmetric, negative eigenvalues cut, a little of the diagonal mixed in."""
+    """Return the nearest Gramian: symmetric, negative eigenvalues cut, a little of the diagonal mixed in."""
     values, vectors = torch.linalg.eigh((gramian + gramian.T) / 2)
     nearest = vectors @ torch.diag(values.clamp(min=0)) @ vectors.T
     return (1 - _SHRINK) * nearest + _SHRINK * torch.diag(nearest.diagonal())
 
 
 def cosines(gramian: Tensor) -> Tensor:
-    """Inner products of the unit gradients, in [-1, 1]; 0 for a vanishing gradient."""
+    """Return inner products of the unit gradients, in [-1, 1]; 0 for a vanishing gradient."""
     norms = gramian.diagonal().clamp(min=0).sqrt()
     sizes = norms[:, None] * norms[None, :]
     return torch.where(sizes > _TINY, gramian / sizes.clamp(min=_TINY), 0.0).clamp(-1, 1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def group_dpo(totals: Tensor, ratios: Tensor, beta: float) -> Tensor:
-    """Online group-wise DPO as an advantage: minus the gradient of its pair loss by log-likelihood.
+    """Return the advantage of online group-wise DPO: minus the gradient of its pair loss by log-likelihood.
 
     L = -(1/|P|) sum_{(i,j) in P} log sigmoid(u_i - u_j), u_i = beta log(pi(y_i) / pi_ref(y_i)), over all
     pairs P of a group in which i has the higher total reward (arXiv 2604.15602; DPO: arXiv 2305.18290).

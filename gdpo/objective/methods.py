@@ -47,7 +47,7 @@ def weighted_sum(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor)
 
 
 def batch_normalised(scores: Scores, weights: Tensor, parts: Tensor, ratios: Tensor) -> Tensor:
-    """The weighted sum over its deviation in the batch, `(B, G)` (arXiv 2601.05242, step 3)."""
+    """Return the weighted sum over its deviation in the batch, `(B, G)` (arXiv 2601.05242, step 3)."""
     combined = weighted_sum(scores, weights, parts, ratios)
     return combined / advantages.batch_std(combined, scores.rewards)
 
@@ -58,17 +58,17 @@ class Method:
 
     Attributes:
         name: Its value in saved workflows.
-        summary: What the menu says of it.
+        summary: Line in the menu.
         advantages: Each reward's advantages, `(K, B, G)`, from the scores.
         combine: The advantages that the step follows, `(B, G)`, from scores, weights `(K,)`, the rewards'
             advantages `(K, B, G)` and log pi - log pi_base of each completion `(B, G)`.
-        directs: Whether the weights change from step to step; otherwise they are the preferences.
+        directs: True if the weights change from step to step; otherwise they are the preferences.
         gramian: Inner products of the rewards' gradients from the raw ones; see `gramian.debiased`.
-        needs_ratios: Whether `combine` reads the log-ratio of every completion; otherwise one of each
+        needs_ratios: True if `combine` reads the log-ratio of every completion; otherwise one of each
             group is enough, which is cheaper.
-        weighs_completions: Whether every completion counts the same, however long it is, as in DPO;
+        weighs_completions: True if every completion counts the same, however long it is, as in DPO;
             otherwise every token does (DAPO, arXiv 2503.14476).
-        for_comparison: Whether it lost in this pack's benchmark and is offered for comparison only.
+        for_comparison: True if it lost in this pack's benchmark and is offered for comparison only.
     """
 
     name: str

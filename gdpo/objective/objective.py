@@ -31,18 +31,18 @@ class Objective:
 
     @property
     def names(self) -> list[str]:
-        """The rewards' names, in order."""
+        """Return the rewards' names, in order."""
         return [reward.name for reward in self.rewards]
 
     @property
     def preferences(self) -> Tensor:
-        """The user's wishes, scaled to sum 1, `(K,)`."""
+        """Return the user's wishes, scaled to sum 1, `(K,)`."""
         values = torch.tensor([r.preference for r in self.rewards], dtype=torch.float64)
         return values / values.sum()
 
     @property
     def targets(self) -> Tensor:
-        """What is good enough, `(K,)`."""
+        """Return what is good enough, `(K,)`."""
         return torch.tensor([r.target for r in self.rewards], dtype=torch.float64)
 
     @property
@@ -52,17 +52,17 @@ class Objective:
 
     @property
     def ranges(self) -> Tensor:
-        """Width of each reward's range, `(K,)`."""
+        """Return the width of each reward's range, `(K,)`."""
         bounds = [r.scorer.value_range for r in self.rewards]
         return torch.tensor([high - low for low, high in bounds], dtype=torch.float64)
 
     @property
     def directs(self) -> bool:
-        """Whether the weights change from step to step."""
+        """Tell whether the weights change from step to step."""
         return self.method.directs and self.weighting.directs
 
     def scores(self, rewards: Tensor, scale: Tensor) -> Scores:
-        """The scores `(K, B, G)` of a step as the method takes them; `scale` is `(K,)`."""
+        """Return the scores `(K, B, G)` of a step as the method takes them; `scale` is `(K,)`."""
         return Scores(rewards, self.preferences, self.lows, self.ranges, scale)
 
 
@@ -107,7 +107,7 @@ def combine_rewards(
 def _choose(
     what: str, given: str | _Value, known: Mapping[str, _Value], kind: type[_Value]
 ) -> _Value:
-    """The value of a registry, or one that the caller made, under a name that the registry does not have."""
+    """Return the value of a registry, or one that the caller made, under a name that the registry does not have."""
     if isinstance(given, kind):
         if known.get(given.name, given) is not given:
             raise MethodError(

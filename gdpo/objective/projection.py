@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def project(gramian: Tensor, start: Tensor, faces: Sequence[int], least: Tensor) -> Tensor:
-    """The nearest vector to `start` whose inner product with gradient i is at least least_i, for i in `faces`.
+    """Return the nearest vector to `start` whose inner product with gradient i is at least least_i, for i in `faces`.
 
     Vectors are given in coordinates of the K gradients, x = sum_k x_k g_k, so that distances and inner products
     need the Gramian M alone. The solution is start + lambda with lambda >= 0 on `faces` and 0 elsewhere, where
@@ -20,7 +20,7 @@ def project(gramian: Tensor, start: Tensor, faces: Sequence[int], least: Tensor)
         gramian: M, positive definite on `faces`, `(K, K)`.
         start: Coordinates of the vector, `(K,)`.
         faces: Gradients that are protected; none of them vanishes.
-        least: What each inner product shall reach at least, `(K,)`.
+        least: Smallest allowed value of each inner product, `(K,)`.
 
     Returns:
         Coordinates of the projected vector, `(K,)`.

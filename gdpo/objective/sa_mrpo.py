@@ -11,7 +11,7 @@ _SATURATION_EXPONENT = 0.5
 
 
 def saturations(rewards: Tensor, lows: Tensor, ranges: Tensor) -> Tensor:
-    """How much of its range each reward has reached, s_k = (batch mean of r_k - min) / (max - min), `(K,)` in [0, 1].
+    """Tell how much of its range each reward has reached, s_k = (batch mean of r_k - min) / (max - min), `(K,)` in [0, 1].
 
     A reward that scored nothing counts as at its minimum.
     """
@@ -20,7 +20,7 @@ def saturations(rewards: Tensor, lows: Tensor, ranges: Tensor) -> Tensor:
 
 
 def saturation_aware(rewards: Tensor, lows: Tensor, ranges: Tensor) -> Tensor:
-    """Each reward's part in SA-MRPO's advantage before `batch_std`, `(K, B, G)`.
+    """Return each reward's part in SA-MRPO's advantage before `batch_std`, `(K, B, G)`.
 
     Part k is (1 - s_k)^0.5 A_ki with A of `decoupled` and s of `saturations`: a reward counts less the nearer it
     is to the best it can be (arXiv 2608.16072, section 4.1, equation 1; exponent: section 5.5). The paper's

@@ -35,14 +35,14 @@ _MARGIN = 0.3
 
 
 def deficits(means: Tensor, starts: Tensor, targets: Tensor, ranges: Tensor) -> Tensor:
-    """How far each reward still is from its target: 1 at its start, 0 there, at most 2.
+    """Tell how far each reward still is from its target: 1 at its start, 0 there, at most 2.
 
     delta_k = clip((target_k - mean_k) / (target_k - start_k), 0, 2).
 
     Args:
         means: Mean rewards now.
         starts: Mean rewards before training.
-        targets: What is good enough.
+        targets: Values that are good enough.
         ranges: Width of each reward's range.
     """
     way = torch.maximum(targets - starts, _MIN_WAY * ranges)
@@ -50,7 +50,7 @@ def deficits(means: Tensor, starts: Tensor, targets: Tensor, ranges: Tensor) -> 
 
 
 def working_preference(preferences: Tensor, deficit: Tensor) -> Tensor:
-    """The preference where it is still needed: p_k = u_k delta_k + 0.2 mean(u).
+    """Return the preference where it is still needed: p_k = u_k delta_k + 0.2 mean(u).
 
     The second term is the same for all: a reward that is asked for too loudly pulls harder until it is at its
     target, not beyond.
@@ -64,12 +64,12 @@ class Weighting:
 
     Attributes:
         name: Its value in saved workflows.
-        summary: What the menu says of it.
+        summary: Line in the menu.
         rule: The weights; only their proportions count.
         working: The preference that is still at work, from preferences and deficits; the floor of the
             dispersion moves the weights towards it.
-        directs: Whether the weights change from step to step.
-        for_comparison: Whether it lost in this pack's benchmark and is offered for comparison only.
+        directs: True if the weights change from step to step.
+        for_comparison: True if it lost in this pack's benchmark and is offered for comparison only.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Weighting:
 
 
 def yielding(gramian: Tensor, deficit: Tensor) -> Tensor:
-    """Each reward's gradient, projected so that it pushes back none that lags behind it, `(K, K)`.
+    """Return each reward's gradient, projected so that it pushes back none that lags behind it, `(K, K)`.
 
     Row k holds T_k g_k = g_k + sum_l lambda_kl g_l in coordinates of all gradients: the nearest vector to g_k with
     g_l . T_k g_k >= 0 for each l that is clearly further from its target than k is; lambda >= 0 on those alone.
@@ -95,7 +95,7 @@ def yielding(gramian: Tensor, deficit: Tensor) -> Tensor:
 
 
 def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """Weights by progress and direction: no reward's part of the step pushes back one that lags behind it.
+    """Return weights by progress and direction: no reward's part of the step pushes back one that lags behind it.
 
     The reward that lags furthest is never projected: progress decides who yields, the gradients decide what.
     (DualProj, arXiv 2406.16232, protects all rewards alike, and so keeps the one that is found last from being
@@ -105,24 +105,24 @@ def directed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
 
 
 def sum_of_yielding(gramian: Tensor, working: Tensor, deficit: Tensor) -> Tensor:
-    """The weights of d = sum_k p_k T_k g_k, with T of `yielding`: alpha_l = sum_k p_k T_kl, bounded, `(K,)`.
+    """Return the weights of d = sum_k p_k T_k g_k, with T of `yielding`: alpha_l = sum_k p_k T_kl, bounded, `(K,)`.
 
     Args:
         gramian: M, `(K, K)`.
         working: p, the working preferences, `(K,)`.
-        deficit: How far each reward still is from its target, `(K,)`.
+        deficit: Distance of each reward from its target, `(K,)`; see `deficits`.
     """
     weights = (working[:, None] * yielding(gramian, deficit)).sum(0)
     return weights.clamp(max=_MAX_RATIO * float(working.max()))
 
 
 def by_deficit(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """Weights by progress alone: the working preferences."""
+    """Return weights by progress alone: the working preferences."""
     return working_preference(preferences, deficit)
 
 
 def fixed(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
-    """The user's preferences, unchanged."""
+    """Return the user's preferences, unchanged."""
     return preferences.clone()
 
 
@@ -139,7 +139,7 @@ def dualproj_margin(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Te
 
 
 def _torchjd(make: Callable[[Any, Tensor], Any], *, preferred: bool) -> Rule:
-    """A weighting of torchjd, with the preference as its vector, or multiplied on where it knows none."""
+    """Return a weighting of torchjd, with the preference as its vector, or multiplied on where it knows none."""
 
     def rule(gramian: Tensor, preferences: Tensor, deficit: Tensor) -> Tensor:
         from torchjd import aggregation

@@ -38,7 +38,7 @@ def prepare(
 
 
 def line(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
-    """A line; points without a neighbour to be joined to become dots."""
+    """Draw a line; points without a neighbour to be joined to become dots."""
     known = np.isfinite(y)
     if known.any():
         axes.plot(x, y, **{"linewidth": 1.8, **style})
@@ -47,13 +47,13 @@ def line(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
 
 
 def band(axes: Any, x: np.ndarray, y: np.ndarray, half: np.ndarray, colour: str) -> None:
-    """A pale band around a line, `half` high to each side."""
+    """Draw a pale band around a line, `half` high to each side."""
     if np.isfinite(y + half).any():
         axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
 
 
 def extent(axes: Any) -> tuple[float, float]:
-    """Lowest and highest drawn value; (0, 0) of empty axes."""
+    """Return the lowest and the highest drawn value; (0, 0) of empty axes."""
     if not axes.has_data():
         return 0.0, 0.0
     box = axes.dataLim
@@ -80,6 +80,6 @@ def say_nothing(axes: Any, text: str = "nothing recorded") -> None:
 
 
 def symbol(axes: Any, x: float, y: float, content: FigureContent, index: int, **style: Any) -> None:
-    """The colour and marker by which a reward is known in the whole figure."""
+    """Draw the colour and marker by which a reward is known in the whole figure."""
     look = {"color": content.colour(index), "markersize": 6.5, "markeredgecolor": "white", **style}
     axes.plot([x], [y], content.marker(index), **look)

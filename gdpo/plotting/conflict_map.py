@@ -14,7 +14,7 @@ _CLEAR_CELLS = 9
 
 
 def draw_conflicts(figure: Any, place: Any, content: FigureContent) -> None:
-    """One map per run of which rewards pull the policy apart (red) or together (blue)."""
+    """Draw one map per run of which rewards pull the policy apart (red) or together (blue)."""
     _names, maps, bar = place.subgridspec(1, 3, width_ratios=[0.3, 0.6, 0.1], wspace=0.02)
     columns = min(2, len(content.runs))
     shape = (-(-len(content.runs) // columns), columns)
@@ -42,7 +42,7 @@ def draw_conflicts(figure: Any, place: Any, content: FigureContent) -> None:
 
 
 def _draw_map(axes: Any, content: FigureContent, run: PlottedRun, *, labelled: bool) -> Any:
-    """The mean cosines of the reward gradients; None where the run has recorded none."""
+    """Return the mean cosines of the reward gradients; None where the run has recorded none."""
     count = len(content.rewards)
     matrix = run.cosines(count) if count > 1 else None
     axes.set_facecolor(PALE)

@@ -42,11 +42,11 @@ class PlottedRun:
 
     @property
     def steps(self) -> np.ndarray:
-        """Step of each record."""
+        """Return the step of each record."""
         return self.series("step")
 
     def series(self, *keys: str) -> np.ndarray:
-        """The number at `keys` of each record; NaN where a record has none."""
+        """Return the number at `keys` of each record; NaN where a record has none."""
         return np.array([_number(record, keys) for record in self.records], dtype=float)
 
     def change(self, reward: str) -> tuple[float, ...]:
@@ -61,7 +61,7 @@ class PlottedRun:
         return tuple(known[[0, -1]] if len(known) > 1 else known)
 
     def cosines(self, count: int) -> np.ndarray | None:
-        """Mean cosine matrix (K, K) over the last quarter of the steps that have a telling one."""
+        """Return the mean cosine matrix (K, K) over the last quarter of the steps that have a telling one."""
         found = [_matrix(telling_cosines(record), count) for record in self.records]
         found = [matrix for matrix in found if matrix is not None]
         if not found:
@@ -83,7 +83,7 @@ class FigureContent:
 
     @classmethod
     def of(cls, runs: Mapping[str, Records]) -> FigureContent:
-        """The content for runs by name; rewards in the order in which they first occur."""
+        """Return the content for runs by name; rewards in the order in which they first occur."""
         fonts = _fonts()
         rewards: dict[str, None] = {}
         for records in runs.values():
@@ -104,17 +104,17 @@ class FigureContent:
 
     @property
     def single(self) -> bool:
-        """Whether there is one run only; then there is room for more detail."""
+        """Tell whether there is one run only; then there is room for more detail."""
         return len(self.runs) == 1
 
     @property
     def last_step(self) -> float:
-        """The largest step of all runs."""
+        """Return the largest step of all runs."""
         return max((float(run.steps.max()) for run in self.runs if len(run.records)), default=0.0)
 
     @property
     def evaluated(self) -> bool:
-        """Whether any reward was ever measured on held-out prompts."""
+        """Tell whether any reward was ever measured on held-out prompts."""
         return any(record.get("eval") for run in self.runs for record in run.records)
 
     def colour(self, reward: int) -> str:
@@ -154,7 +154,7 @@ def _finite(value: Any) -> float:
 
 
 def _matrix(rows: Any, count: int) -> list[list[float]] | None:
-    """A (count, count) matrix of numbers and NaN, or None where a record has none of that size."""
+    """Return a (count, count) matrix of numbers and NaN, or None where a record has none of that size."""
     if not rows or len(rows) != count or any(len(row) != count for row in rows):
         return None
     return [[_finite(cell) for cell in row] for row in rows]

@@ -15,7 +15,7 @@ _CLEAR_LINES = 6
 
 
 def draw_title(figure: Any, content: FigureContent) -> None:
-    """The names of the runs, and how much there is."""
+    """Draw the names of the runs, and how much there is."""
     names = "  vs  ".join(run.label for run in content.runs)
     names = names if len(names) <= 100 else f"{len(content.runs)} runs"
     style = {"va": "center", "color": INK, "fontfamily": content.fonts}
@@ -31,7 +31,7 @@ def _count(number: int, word: str) -> str:
 
 
 def draw_rewards(axes: Any, content: FigureContent) -> None:
-    """Each reward over the steps: training as a line, held-out evaluations as markers."""
+    """Draw each reward over the steps: training as a line, held-out evaluations as markers."""
     clear = len(content.runs) * len(content.rewards) <= _CLEAR_LINES
     note = "line: training, smoothed" + (", with 95 % band" if clear else "")
     note += "     marker: held-out prompts ± standard error" if content.evaluated else ""
@@ -78,7 +78,7 @@ def _held_out(
 
 
 def draw_key(axes: Any, content: FigureContent) -> None:
-    """A table instead of a legend: each reward with its first and last value in each run."""
+    """Draw a table instead of a legend: each reward with its first and last value in each run."""
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1))
     lines = len(content.rewards) + (1 if content.single else len(content.runs) + 3)
@@ -113,7 +113,7 @@ def draw_key(axes: Any, content: FigureContent) -> None:
 
 
 def draw_weights(axes: Any, content: FigureContent) -> None:
-    """What the method decided, over what was wished for at that step."""
+    """Draw what the method decided, over what was wished for at that step."""
     prepare(axes, "Weights", content, note="dashed: working preference" if content.single else "")
     for run in content.runs:
         for index, name in enumerate(content.rewards):
@@ -126,7 +126,7 @@ def draw_weights(axes: Any, content: FigureContent) -> None:
 
 
 def draw_length(axes: Any, content: FigureContent) -> None:
-    """How long the completions are."""
+    """Draw how long the completions are."""
     prepare(axes, "Length", content, unit="tokens", note="mean ± std" if content.single else "mean")
     for run in content.runs:
         mean = run.series("length", "mean")
@@ -137,7 +137,7 @@ def draw_length(axes: Any, content: FigureContent) -> None:
 
 
 def draw_truncated(axes: Any, content: FigureContent) -> None:
-    """How many completions the token limit cut off."""
+    """Draw how many completions the token limit cut off."""
     prepare(axes, "Cut off by the token limit", content, unit="% of completions")
     for run in content.runs:
         line(axes, run.steps, 100 * run.series("truncated"), color=INK, linestyle=run.line)
@@ -145,7 +145,7 @@ def draw_truncated(axes: Any, content: FigureContent) -> None:
 
 
 def draw_dispersion(axes: Any, content: FigureContent) -> None:
-    """How evenly the rewards steer the update, against the floor where one is set."""
+    """Draw how evenly the rewards steer the update, against the floor where one is set."""
     floors = [run.series("dispersion_floor") for run in content.runs]
     floored = any(np.isfinite(floor).any() for floor in floors)
     note = "dashed: floor" if floored else ""
@@ -157,7 +157,7 @@ def draw_dispersion(axes: Any, content: FigureContent) -> None:
 
 
 def draw_kl(axes: Any, content: FigureContent) -> None:
-    """How far the policy has moved from its base."""
+    """Draw how far the policy has moved from its base."""
     prepare(axes, "Distance from the base", content, unit="KL, nats per token")
     for run in content.runs:
         line(axes, run.steps, run.series("kl"), color=INK, linestyle=run.line)
@@ -165,7 +165,7 @@ def draw_kl(axes: Any, content: FigureContent) -> None:
 
 
 def draw_entropy(axes: Any, content: FigureContent) -> None:
-    """How undecided the policy still is; near 0 it no longer explores."""
+    """Draw how undecided the policy still is; near 0 it no longer explores."""
     prepare(axes, "Entropy", content, unit="nats per token")
     for run in content.runs:
         line(axes, run.steps, run.series("entropy"), color=INK, linestyle=run.line)

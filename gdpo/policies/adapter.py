@@ -78,7 +78,7 @@ def fresh_config(rank: int, alpha: int) -> dict[str, Any]:
 
 
 def wrap(model: Any, config: dict[str, Any]) -> Any:
-    """The model with an adapter of this configuration on it.
+    """Return the model with an adapter of this configuration on it.
 
     Raises:
         PolicyError: The architecture takes none.

@@ -18,11 +18,11 @@ _FREE = {
 
 
 def check_adapter_config(config: Any, where: str) -> dict[str, Any]:
-    """The configuration, if it is that of a plain LoRA adapter, without entries that this peft does not know.
+    """Return the configuration, if it is that of a plain LoRA adapter, without entries that this peft does not know.
 
     Args:
-        config: From `adapter_config.json`.
-        where: What the message calls the folder.
+        config: Content of `adapter_config.json`.
+        where: Name of the folder in messages.
 
     Raises:
         PolicyError: It is of another kind, or asks for more than LoRA on some of a model's linear layers.
@@ -50,7 +50,7 @@ def check_adapter_config(config: Any, where: str) -> dict[str, Any]:
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, bool]:
-    """Whether rank, alpha and targets are what they should be, by the key."""
+    """Tell whether rank, alpha and targets are what they should be, by the key."""
     rank, alpha, targets = (config.get(key) for key in ("r", "lora_alpha", "target_modules"))
     return {
         "r": type(rank) is int and 0 < rank <= _MAX_RANK,

@@ -40,7 +40,7 @@ def _all_architectures(config: dict[str, Any]) -> Iterator[object]:
 
 
 def _known(model: Any, config: dict[str, Any]) -> set[str]:
-    """Names of transformers' classes for the kinds of model that the loaded one is made of."""
+    """Return names of transformers' classes for the kinds of model that the loaded one is made of."""
     from transformers.models.auto import modeling_auto
 
     kinds = {config.get("model_type"), *_kinds(model.config)}
@@ -54,7 +54,7 @@ def _known(model: Any, config: dict[str, Any]) -> set[str]:
 
 
 def _kinds(config: Any) -> Iterator[str]:
-    """The model types of a loaded configuration and of its parts."""
+    """Yield the model types of a loaded configuration and of its parts."""
     yield config.model_type
     for part in vars(config).values():
         if hasattr(part, "model_type"):

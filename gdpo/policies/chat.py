@@ -10,7 +10,7 @@ from .template_limits import time_limit
 
 
 def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
-    """The text that the model is given: by its chat template, or the plain contents without one."""
+    """Return the text that the model is given: by its chat template, or the plain contents without one."""
     if not tokenizer.chat_template:
         return "\n\n".join(content for _, content in prompt.messages)
     messages = [{"role": role, "content": content} for role, content in prompt.messages]
@@ -28,13 +28,13 @@ def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Token ids of the rendered prompt; a chat template brings its own special tokens."""
+    """Return token ids of the rendered prompt; a chat template brings its own special tokens."""
     plain = not tokenizer.chat_template
     return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Ids of the tokens that end a completion."""
+    """Return ids of the tokens that end a completion."""
     ids = getattr(model.generation_config, "eos_token_id", None)
     ids = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
     return sorted(i for i in ids if i is not None)

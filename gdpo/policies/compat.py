@@ -31,7 +31,7 @@ class CachedLayer(NamedTuple):
 
 
 def cached_layers(cache: Any) -> list[CachedLayer]:
-    """The contents of transformers' cache, layer by layer."""
+    """Return the contents of transformers' cache, layer by layer."""
     if hasattr(cache, "layers"):
         return [
             CachedLayer(layer.keys, layer.values, getattr(layer, "sliding_window", None))
@@ -43,21 +43,21 @@ def cached_layers(cache: Any) -> list[CachedLayer]:
 
 
 def full_cache() -> Any:
-    """An empty cache that keeps all keys, those that have left a window too."""
+    """Return an empty cache that keeps all keys, those that have left a window too."""
     from transformers import DynamicCache
 
     return DynamicCache()
 
 
 def windowed_cache(model: Any) -> Any:
-    """An empty cache for the model; it forgets what has left a window, from transformers 4.56 on."""
+    """Return an empty cache for the model; it forgets what has left a window, from transformers 4.56 on."""
     from transformers import DynamicCache
 
     return DynamicCache(config=model.config) if _caches_have_windows() else DynamicCache()
 
 
 def needs_fixed_cache(config: Any) -> bool:
-    """Whether the model's own cache has a fixed size, so that its rows can be neither repeated nor dropped.
+    """Tell whether the model's own cache has a fixed size, so that its rows can be neither repeated nor dropped.
 
     Before transformers 4.56, that was so for models of full and sliding layers.
     """
@@ -65,7 +65,7 @@ def needs_fixed_cache(config: Any) -> bool:
 
 
 def dtype_argument(dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The keyword argument that makes `from_pretrained` and `from_config` use a dtype."""
+    """Return the keyword argument that makes `from_pretrained` and `from_config` use a dtype."""
     import transformers
     from packaging.version import Version
 
@@ -75,7 +75,7 @@ def dtype_argument(dtype: torch.dtype) -> dict[str, torch.dtype]:
 
 
 def saved_dtype(config: Any) -> torch.dtype:
-    """The dtype of the weights in the model's files, by its configuration; fp32 if it says nothing."""
+    """Return the dtype of the weights in the model's files, by its configuration; fp32 if it says nothing."""
     saved = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.float32
     return getattr(torch, saved) if isinstance(saved, str) else saved
 
@@ -126,7 +126,7 @@ def autocast_on_meta() -> Iterator[None]:
 
 
 def embedding_scale(decoder: Any, config: Any) -> float:
-    """The factor of the embeddings that the decoder's forward applies, and not its embedding layer.
+    """Return the factor of the embeddings that the decoder's forward applies, and not its embedding layer.
 
     Gemma's embedding layer has applied its factor itself since transformers 5.
     """
@@ -137,7 +137,7 @@ def embedding_scale(decoder: Any, config: Any) -> float:
 
 
 def _checkpointing_prefix(inner: Any) -> str:
-    """What the names of the two methods begin with; transformers renamed them in version 5."""
+    """Return what the names of the two methods begin with; transformers renamed them in version 5."""
     return "activation" if hasattr(inner, "activation_checkpointing_enable") else "gradient"
 
 

@@ -31,7 +31,7 @@ _CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib")
 
 
 def code_in(key: str, value: object) -> str | None:
-    """What is wrong with this entry of a JSON file, with the remedy; None where it names no code."""
+    """Return what is wrong with this entry of a JSON file, with the remedy; None where it names no code."""
     if (
         key in _CODE_KEYS and value and not isinstance(value, int)
     ):  # a vocabulary may hold such a word
@@ -56,7 +56,7 @@ def code_in(key: str, value: object) -> str | None:
 
 
 def named_file(text: str, files: Collection[str]) -> str | None:
-    """The file of code among `files` that this text of a JSON file names, as a path or as `module.Class`.
+    """Return the file of code among `files` that this text of a JSON file names, as a path or as `module.Class`.
 
     Args:
         text: Any text of a JSON file.
@@ -74,17 +74,17 @@ def named_file(text: str, files: Collection[str]) -> str | None:
 
 
 def is_code(name: str) -> bool:
-    """Whether a file of this name can be imported or loaded as code."""
+    """Tell whether a file of this name can be imported or loaded as code."""
     return name.lower().endswith(_CODE_SUFFIXES)
 
 
 def is_plain(name: str) -> bool:
-    """Whether it is the name of a file without any folder."""
+    """Tell whether it is the name of a file without any folder."""
     return bool(name) and not any(character in name for character in "/\\:\0") and name != ".."
 
 
 def entries_in(value: Any) -> Iterator[tuple[str, Any]]:
-    """All (key, value) pairs of nested JSON, without recursion."""
+    """Yield all (key, value) pairs of nested JSON, without recursion."""
     parts = [value]
     while parts:
         part = parts.pop()
@@ -96,7 +96,7 @@ def entries_in(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """All texts in nested JSON that are values, without recursion."""
+    """Yield all texts in nested JSON that are values, without recursion."""
     parts = [value]
     while parts:
         part = parts.pop()
@@ -109,7 +109,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def _fits(pattern: re.Pattern[str], value: object) -> bool:
-    """Whether it is absent, a number (a vocabulary may hold any word), or a text of this form."""
+    """Tell whether it is absent, a number (a vocabulary may hold any word), or a text of this form."""
     if isinstance(value, dict):
         return all(_fits(pattern, one) for one in value.values())
     return value is None or isinstance(value, int) or bool(pattern.fullmatch(str(value)))

@@ -61,10 +61,10 @@ def is_quantised(precision: str) -> bool:
 
 
 def weights_dtype(precision: str, device: str) -> torch.dtype:
-    """The dtype of the activations, and of weights that are not packed.
+    """Return the dtype of the activations, and of weights that are not packed.
 
     Args:
-        precision: One of `PRECISIONS`, but not "auto".
+        precision: Name from `PRECISIONS`, but not "auto".
         device: Device that the model works on.
     """
     return _DTYPES.get(precision, torch.float32 if device == "cpu" else torch.bfloat16)

@@ -92,7 +92,7 @@ class AnswerMatch:
 
 
 def _longest_common_run(wanted: list[str], said: list[str]) -> int:
-    """Length of the longest piece of `wanted`, in words, that occurs unbroken in `said`."""
+    """Return the length of the longest piece of `wanted`, in words, that occurs unbroken in `said`."""
     places: dict[str, list[int]] = {}
     for index, word in enumerate(wanted):
         places.setdefault(word, []).append(index)

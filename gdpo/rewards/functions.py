@@ -29,7 +29,7 @@ class FunctionScorer:
     summary: ClassVar[str] = "Rewards what a function of one's own says."
 
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
-        """What the function says."""
+        """Return what the function says."""
         return self.function(prompt, completion)
 
 
@@ -38,10 +38,10 @@ class BatchScorer:
     """Scores with a function in TRL's form, a whole batch at a time.
 
     Attributes:
-        function: Called as `function(prompts=..., completions=..., **columns)` with lists of one length: texts, and
+        function: Function that is called as `function(prompts=..., completions=..., **columns)` with lists of one length: texts, and
             the values of every column that the prompts have. Returns a list of numbers, None where unscored.
         value_range: The lowest and the highest score.
-        conversational: Whether prompts and completions are lists of messages instead of texts.
+        conversational: True if prompts and completions are lists of messages instead of texts.
     """
 
     function: Callable[..., Sequence[float | None]]
@@ -52,13 +52,13 @@ class BatchScorer:
     summary: ClassVar[str] = "Rewards what a function in TRL's form says."
 
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
-        """The score of one completion alone."""
+        """Return the score of one completion alone."""
         return self.score_batch([prompt], [completion])[0]
 
     def score_batch(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
     ) -> list[float | None]:
-        """The scores of all completions, in one call.
+        """Return the scores of all completions, in one call.
 
         Raises:
             RewardError: The function returned another number of scores.
@@ -96,7 +96,7 @@ def from_trl(
     *,
     conversational: bool = False,
 ) -> BatchScorer:
-    """A scorer from a reward function that was written for TRL.
+    """Return a scorer from a reward function that was written for TRL.
 
     The function is called once for all completions of a step, with keywords, as TRL does. It gets `prompts`,
     `completions` and each column of the prompts; `completion_ids` and `trainer_state` are not there.
@@ -104,7 +104,7 @@ def from_trl(
     Args:
         function: `def f(prompts, completions, **columns) -> list[float]`.
         value_range: The lowest and the highest score that it gives.
-        conversational: Whether it expects lists of messages, `[{"role": ..., "content": ...}]`, as TRL hands over from
+        conversational: True if it expects lists of messages, `[{"role": ..., "content": ...}]`, as TRL hands over from
             conversational data sets, instead of texts.
     """
     return BatchScorer(function, value_range, conversational)

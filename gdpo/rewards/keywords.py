@@ -69,7 +69,7 @@ class Keywords:
             )
 
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
-        """Share of required keywords found (or 1 if any is), times one half per forbidden one."""
+        """Return the share of required keywords found (or 1 if any is), times one half per forbidden one."""
         required = _split([self.required])
         if self.field.strip():
             texts = reference_texts(prompt, self.field.strip())
@@ -85,7 +85,7 @@ class Keywords:
 
 
 def _split(texts: Iterable[str]) -> tuple[str, ...]:
-    """The different keywords, normalised; commas (Japanese ones too) and line ends separate."""
+    """Return the different keywords, normalised; commas (Japanese ones too) and line ends separate."""
     pieces = (piece for text in texts for piece in trusted_regex("[,、\n]").split(normalise(text)))
     keywords = tuple(dict.fromkeys(" ".join(piece.split()) for piece in pieces if piece.strip()))
     if len(keywords) > MAX_KEYWORDS:

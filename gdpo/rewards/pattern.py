@@ -76,7 +76,7 @@ def _compiled(pattern: str, ignore_case: bool) -> Any:
 
 @lru_cache(maxsize=64)
 def _template(pattern: str) -> tuple[str, ...]:
-    """The fixed texts around a template's placeholders; the first and the last may be empty."""
+    """Return the fixed texts around a template's placeholders; the first and the last may be empty."""
     try:
         parts = list(Formatter().parse(" ".join(pattern.split())))
     except ValueError as error:
@@ -104,7 +104,7 @@ def _template(pattern: str) -> tuple[str, ...]:
 
 
 def _fits(pieces: tuple[str, ...], text: str) -> bool:
-    """Whether `text` is the pieces in order with something other than spaces in each gap.
+    """Tell whether `text` is the pieces in order with something other than spaces in each gap.
 
     Takes each piece at its first possible place, which leaves the most room for the rest: linear
     time, no backtracking.
@@ -123,7 +123,7 @@ def _fits(pieces: tuple[str, ...], text: str) -> bool:
 
 
 def _after_something(text: str, position: int) -> int:
-    """Where the first character after `position` that is not a space ends."""
+    """Tell where the first character after `position` that is not a space ends."""
     while position < len(text) and text[position].isspace():
         position += 1
     return position + 1

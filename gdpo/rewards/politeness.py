@@ -66,7 +66,7 @@ class Politeness:
 
 
 def _runs(said: list[str]) -> set[str]:
-    """All runs of one to `_LONGEST` words, which is much faster to look up in than searching."""
+    """Return all runs of one to `_LONGEST` words, which is much faster to look up in than searching."""
     return {
         " ".join(said[start : start + length])
         for length in range(1, _LONGEST + 1)
@@ -75,7 +75,7 @@ def _runs(said: list[str]) -> set[str]:
 
 
 def _markers(text: str, said: set[str], english: frozenset[str], japanese: str) -> set[str]:
-    """The different markers that occur."""
+    """Return the different markers that occur."""
     found = said & english
     if not text.isascii():
         found.update(match.group() for match in trusted_regex(japanese).finditer(text))

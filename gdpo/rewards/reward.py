@@ -32,7 +32,7 @@ class Reward:
         name: Unique among the rewards of a run; used in messages, history and plots.
         scorer: Gives the number: a scorer, or a function of prompt and completion with results from 0 to 1.
         target: "Good enough", in the scorer's unit. None becomes the top of the scorer's range.
-        preference: How much the user cares, relative to the other rewards; 0 only watches.
+        preference: Weight of the user's wish, relative to the other rewards; 0 only watches.
         gate: Another reward which a completion must satisfy before this one counts.
         gate_threshold: The gate is satisfied from this value on, in the gate's unit.
     """
@@ -130,7 +130,7 @@ def _not_a_scorer(name: str, scorer: object) -> str:
 
 
 def identify_reward(reward: Reward) -> dict[str, Any]:
-    """The reward as plain JSON, the same for equal rewards and for no others; identifies a run's settings.
+    """Return the reward as plain JSON, the same for equal rewards and for no others; identifies a run's settings.
 
     Raises:
         RewardError: A field of its scorer holds something that JSON cannot hold.
@@ -147,7 +147,7 @@ def identify_reward(reward: Reward) -> dict[str, Any]:
 
 
 def _identify_scorer(reward: Reward) -> dict[str, Any]:
-    """The options of this pack's own kinds; of anyone else's scorer its code too."""
+    """Return the options of this pack's own kinds; of anyone else's scorer its code too."""
     scorer = reward.scorer
     own = type(scorer).__module__.rpartition(".")[0] == __package__
     declared = {item.name: item.type for item in describe(type(scorer))}

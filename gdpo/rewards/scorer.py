@@ -25,5 +25,5 @@ class Scorer(Protocol):
     value_range: ClassVar[tuple[float, float]]
 
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
-        """A number inside `value_range`, or None where this prompt cannot be scored."""
+        """Return a number inside `value_range`, or None where this prompt cannot be scored."""
         ...

@@ -20,7 +20,7 @@ def score_rewards(
     completions: Sequence[Completion],
     poll: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """All rewards of all completions, gates applied.
+    """Return all rewards of all completions, gates applied.
 
     Where a gate is below its threshold, or could not be scored itself, the gated reward gets the
     bottom of its range ("zero fill"). Leaving such completions out instead would let a group shrink
@@ -32,7 +32,7 @@ def score_rewards(
             completion.
         prompts: N prompts; `prompts[i]` belongs to `completions[i]`.
         completions: N completions.
-        poll: Called before every single scoring, or before that of a whole batch; may raise to stop, and what it raises passes
+        poll: Function that is called before every single scoring, or that of a whole batch; it may raise to stop, and what it raises passes
             untouched.
 
     Returns:
@@ -59,7 +59,7 @@ def score_rewards(
 
 
 def _gated(reward: Reward, raw: dict[Scorer, torch.Tensor]) -> torch.Tensor:
-    """The reward's (N,) scores, with its bottom where its gate (itself gated) is not satisfied."""
+    """Return the reward's (N,) scores, with its bottom where its gate (itself gated) is not satisfied."""
     scores = raw[reward.scorer]
     if reward.gate is None:
         return scores
@@ -113,7 +113,7 @@ def _score_one(reward: Reward, prompt: Prompt, completion: Completion) -> float 
 
 
 def _checked(reward: Reward, value: object, prompt: Prompt, completion: Completion) -> float | None:
-    """The score as a number inside the scorer's range, or None."""
+    """Return the score as a number inside the scorer's range, or None."""
     if value is None:
         return None
     bottom, top = reward.scorer.value_range

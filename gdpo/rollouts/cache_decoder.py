@@ -30,7 +30,7 @@ class Prefix:
     """B prompts passed through the model once.
 
     Attributes:
-        logits: Of the next token, `(B, V)`.
+        logits: Logits of the next token, `(B, V)`.
         mask: Which columns are no padding, `(B, P)`.
         cache: transformers' cache.
     """
@@ -56,7 +56,7 @@ class Prefix:
         return output.logits[:, -1]
 
     def stored(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, `(B, KV, P, D)`."""
+        """Return keys and values of a layer, `(B, KV, P, D)`."""
         found = cached_layers(self.cache)[layer]
         return found.keys, found.values
 
@@ -84,7 +84,7 @@ class CacheDecoder:
 
 
 def has_cache(model: Any) -> bool:
-    """Whether the model's state is keys and values alone, whose rows can be repeated and dropped."""
+    """Tell whether the model's state is keys and values alone, whose rows can be repeated and dropped."""
     inner = innermost(model)
     config = inner.config
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["attention"])

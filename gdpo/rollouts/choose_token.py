@@ -48,5 +48,5 @@ def pick(logits: Tensor, temperature: float, uniforms: Tensor) -> Picks:
 
 
 def draw_uniforms(rows: int, length: int, seed: int) -> Tensor:
-    """Random numbers in [0, 1) from a generator of their own, the same on every device."""
+    """Return random numbers in [0, 1) from a generator of their own, the same on every device."""
     return torch.rand(rows, length, generator=torch.Generator().manual_seed(seed))

@@ -35,7 +35,7 @@ def choose_decoder(
     longest: int,
     poll: Callable[[], None],
 ) -> tuple[Decoder, contextlib.AbstractContextManager[Any]]:
-    """The fastest decoder that computes what the model computes, and the mode it works in."""
+    """Return the fastest decoder that computes what the model computes, and the mode it works in."""
     inner = innermost(model)
     verdicts = _verdicts.setdefault(inner, {})
     try:
@@ -57,7 +57,7 @@ def choose_decoder(
 
 
 def _signature(inner: Any, layout: Layout) -> tuple[object, ...]:
-    """What the comparison of the written-out step with the model was made for."""
+    """Return what the comparison of the written-out step with the model was made for."""
     weight = inner.get_input_embeddings().weight
     kinds = frozenset(type(module).__name__ for module in inner.modules())
     return (layout.fused, weight.dtype, weight.device.type, kinds)

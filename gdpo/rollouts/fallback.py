@@ -26,10 +26,10 @@ def generate_by_model(
     """Let the model's `generate` run, once for each of the rows.
 
     Args:
-        model: In evaluation mode.
+        model: Model in evaluation mode.
         prompt_ids: `(N, P)`, padded on the left.
         prompt_mask: The same shape.
-        max_new_tokens: Where it ends at the latest.
+        max_new_tokens: Longest completion, in tokens.
         choose: Logits `(N, V)` to tokens `(N,)`, and whether all rows are done.
     """
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList

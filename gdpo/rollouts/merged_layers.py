@@ -51,7 +51,7 @@ def _mergeable(model: Any) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def _is_plain_lora(layer: Any) -> bool:
-    """Whether the layer computes W x + s B A x in fp32 on the CPU, and nothing else."""
+    """Tell whether the layer computes W x + s B A x in fp32 on the CPU, and nothing else."""
     weight, names = _weight(layer), layer.active_adapters
     variants = getattr(layer, "lora_variant", {}), getattr(layer, "use_dora", {})
     biases = getattr(layer, "lora_bias", {})
@@ -66,7 +66,7 @@ def _is_plain_lora(layer: Any) -> bool:
 
 
 def _plain(layer: Any) -> nn.Linear:
-    """A linear layer with the sum of `layer`'s weight and its active adapters; the base's own without any."""
+    """Return a linear layer with the sum of `layer`'s weight and its active adapters; the base's own without any."""
     base = layer.base_layer
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if layer.disable_adapters or not names:

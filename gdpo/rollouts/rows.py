@@ -16,7 +16,7 @@ class Rows:
     Attributes:
         ids, logprobs, entropy: `(N, T)`; what lies behind a row's end has no meaning before `finish`.
         lengths: Tokens of each row, the stop token with them, `(N,)`.
-        ended: Whether the row ended by itself, `(N,)`.
+        ended: True if the row ended by itself, `(N,)`.
     """
 
     def __init__(self, uniforms: Tensor, temperature: float, stops: Tensor) -> None:
@@ -49,7 +49,7 @@ class Rows:
         return picks.tokens
 
     def done(self) -> int:
-        """Rows that have ended and are still here."""
+        """Return rows that have ended and are still here."""
         return len(self._live) - int(self._live.sum())
 
     def leave(self) -> Tensor:

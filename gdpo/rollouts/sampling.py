@@ -59,7 +59,7 @@ class Rollouts:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each completion, `(N,)`."""
+        """Return tokens of each completion, `(N,)`."""
         return self.completion_mask.sum(1)
 
 
@@ -85,7 +85,7 @@ def sample(
         max_new_tokens: Longest completion; one that reaches it is marked truncated.
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: The completions depend on it, the prompts and the model alone.
-        poll: Called before each layer of each pass; may raise to stop.
+        poll: Function that is called before each layer of each pass; it may raise to stop.
 
     Raises:
         PolicyError: A prompt leaves no room for a completion in the model's context, or memory ran out.
@@ -117,7 +117,7 @@ def sample(
 def _to_rollouts(
     tokenizer: Any, rows: Rows, prompt_ids: Tensor, prompt_mask: Tensor, stops: Tensor
 ) -> Rollouts:
-    """What has been sampled, as wide as the longest completion; refused if it is not finite."""
+    """Return what has been sampled, as wide as the longest completion; refused if it is not finite."""
     mask = rows.finish(tokenizer.pad_token_id)
     if not rows.logprobs.isfinite().all():
         raise PolicyError(
@@ -166,7 +166,7 @@ def _run(decoder: Decoder, rows: Rows, max_new_tokens: int, poll: Callable[[], N
 
 
 def _forced(rows: Rows, logits: Tensor, poll: Callable[[], None]) -> tuple[Tensor, bool]:
-    """The next tokens, and whether all rows have ended."""
+    """Return the next tokens, and whether all rows have ended."""
     poll()
     tokens = rows.draw(logits)
     return tokens, rows.done() == len(tokens)
@@ -178,7 +178,7 @@ def _encode(
     prompts: Sequence[Prompt],
     max_new_tokens: int,
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of the prompts, `(B, P)`, padded on the left."""
+    """Return token ids and mask of the prompts, `(B, P)`, padded on the left."""
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     limit = getattr(model.config, "max_position_embeddings", None)
     for prompt, ids in zip(prompts, encoded, strict=True):

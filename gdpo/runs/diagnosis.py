@@ -35,7 +35,7 @@ class Finding:
 
 
 def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
-    """What looks wrong at the end of `history` (records as `read_history` gives them); often nothing."""
+    """Return what looks wrong at the end of `history` (records as `read_history` gives them); often nothing."""
     steps = [record for record in history if "rewards" in record]
     if len(steps) < _WINDOW:
         return []
@@ -52,7 +52,7 @@ def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
 
 
 def telling_cosines(record: StepRecord) -> list[list[Number]] | None:
-    """The cosines of a record, None between rewards of which one is at its target; None where that leaves nothing.
+    """Return the cosines of a record, None between rewards of which one is at its target; None where that leaves nothing.
 
     What is left of such a reward's gradient is noise. Freed of what each sample contributes to itself, products of
     noise make an indefinite matrix, and the nearest Gramian has about one direction: cosines of -1 and 1.
@@ -70,7 +70,7 @@ def telling_cosines(record: StepRecord) -> list[list[Number]] | None:
 
 
 def _mean(records: Sequence[StepRecord], *path: str) -> float | None:
-    """Mean of a nested value over records; None where it is undefined."""
+    """Return the mean of a nested value over records; None where it is undefined."""
     values = []
     for record in records:
         value: Any = record
@@ -167,7 +167,7 @@ def _distance(steps: Sequence[StepRecord]) -> Iterator[Finding]:
 
 
 def _not_transferring(history: Sequence[StepRecord]) -> Iterator[Finding]:
-    """A reward that rises in training while it falls on held-out prompts."""
+    """Yield a reward that rises in training while it falls on held-out prompts."""
     evaluated = [(i, r["eval"]["rewards"]) for i, r in enumerate(history) if "eval" in r]
     if len(evaluated) < 2:
         return
@@ -188,7 +188,7 @@ def _not_transferring(history: Sequence[StepRecord]) -> Iterator[Finding]:
 
 
 def _certain_fall(then: HeldoutFigures, now: HeldoutFigures) -> tuple[float, float] | None:
-    """Mean before and after, where it fell by more than two standard errors of the difference."""
+    """Return the mean before and after, where it fell by more than two standard errors of the difference."""
     before, after = then["mean"], now["mean"]
     error, later_error = then["standard_error"], now["standard_error"]
     if before is None or after is None or error is None or later_error is None:

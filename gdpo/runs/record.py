@@ -91,9 +91,9 @@ class Figures(TypedDict, total=False):
         weights: Share of each reward in this step's advantages, by name; they sum to 1.
         deficits: Part of each reward's way to its target that is left, by name: 1 at the start, 0 at the target.
         cosines: Cosine between the gradients of two rewards, (K, K), -1 to 1, smoothed over about ten steps.
-        dispersion: How evenly the weighted gradients spread over directions, 1/K to 1.
+        dispersion: Evenness with which the weighted gradients spread over directions, 1/K to 1.
         dispersion_floor: The least dispersion that was asked for; null where the method does not set the weights.
-        dispersion_reached: Whether the dispersion is at its floor or above.
+        dispersion_reached: True if the dispersion is at its floor or above.
         length: Lengths of the completions.
         truncated: Share of the completions, 0 to 1, that the token limit cut off.
         entropy: Entropy of the policy, in nats per token.
@@ -105,7 +105,7 @@ class Figures(TypedDict, total=False):
         seconds: Duration of the step.
         peak_memory_mb: Most memory so far, in MiB: of the card on CUDA, of the process otherwise.
         eval: The evaluation after this step.
-        converged: Whether every reward had held its target in the last evaluations; present where `eval` is.
+        converged: True if every reward had held its target in the last evaluations; present where `eval` is.
     """
 
     rewards: dict[str, RewardFigures]

@@ -39,10 +39,10 @@ def check_order(before: StepRecord, record: StepRecord) -> None:
 
 
 def check_names(record: StepRecord, names: Sequence[str] | None) -> list[str] | None:
-    """The names of the run's rewards, after a look at every place where a record has them.
+    """Return the names of the run's rewards, after a look at every place where a record has them.
 
     Args:
-        record: One record of a run.
+        record: Record of a step or of an evaluation.
         names: The names as they are known so far; None if no record had any.
 
     Raises:
@@ -64,7 +64,7 @@ def check_names(record: StepRecord, names: Sequence[str] | None) -> list[str] | 
 
 
 def _names_in(record: StepRecord) -> Iterator[tuple[list[str], list[str]]]:
-    """Where a record has the names of the rewards, and which."""
+    """Tell where a record has the names of the rewards, and which."""
     evaluation = record.get("eval")
     places = {
         "rewards": record.get("rewards"),

@@ -37,7 +37,7 @@ class MisfitError(Exception):
 
 
 def checker(kind: Any) -> Check:
-    """The function that gives a JSON value as a `kind`, without keys that the kind does not know.
+    """Return the function that gives a JSON value as a `kind`, without keys that the kind does not know.
 
     Args:
         kind: A `TypedDict`, `dict[str, kind]`, `list[kind]`, `Number`, `Size`, `float`, `int` (not negative), `bool`, `str` or `Any`.

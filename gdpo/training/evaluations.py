@@ -31,7 +31,7 @@ class Evaluations:
         self.converged = has_converged(list(self._found.values()), self._rewards)
 
     def is_due(self, step: int) -> bool:
-        """Whether the policy after `step` is to be evaluated and was not."""
+        """Tell whether the policy after `step` is to be evaluated and was not."""
         settings = self._settings
         due = step % settings.eval_every == 0 or step == settings.steps
         return bool(self._heldout) and due and step not in self._found

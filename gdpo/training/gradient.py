@@ -54,7 +54,7 @@ class StepGradient:
     def compute(
         self, plan: Plan, rewards: Tensor, rollouts: Rollouts, step: int
     ) -> tuple[Tensor, Differentiated]:
-        """The log-ratios to the base `(N, T)`, and the gradients.
+        """Return the log-ratios to the base `(N, T)`, and the gradients.
 
         Args:
             plan: The plan of the step.
@@ -81,7 +81,7 @@ class StepGradient:
         return self._retreat.run(attempt, partial(self._explain, rollouts))
 
     def _combine(self, plan: Plan, rewards: Tensor, rollouts: Rollouts, ratios: Tensor) -> Tensor:
-        """The advantages that the step follows, `(N,)`: the method's combination, and the pull to the base."""
+        """Return the advantages that the step follows, `(N,)`: the method's combination, and the pull to the base."""
         totals = ratios.sum(1).double().cpu().view(rewards.shape[1:])
         combined = self.director.combine(plan, rewards, totals)
         if self._objective.method.weighs_completions:
@@ -93,7 +93,7 @@ class StepGradient:
         return combined.flatten()
 
     def _explain(self, rollouts: Rollouts, settings: TrainSettings) -> str:
-        """What the training needs, and what to change."""
+        """Return what the training needs, and what to change."""
         return explain_shortage(
             self._base.model.config,
             settings,

@@ -26,12 +26,12 @@ class Stopwatch:
         self._parts: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        """The part `name` ends now."""
+        """End the part `name` now."""
         now = time.perf_counter()
         self._parts[name], self._last = now - self._last, now
 
     def seconds(self, name: str) -> float:
-        """How long the part `name` took."""
+        """Tell how long the part `name` took."""
         return self._parts[name]
 
     def total(self) -> float:
@@ -40,7 +40,7 @@ class Stopwatch:
 
 
 def describe_rewards(names: Sequence[str], rewards: Tensor) -> Figures:
-    """Mean, standard deviation and share of dead groups of each reward; rewards `(K, B, G)`."""
+    """Return mean, standard deviation and share of dead groups of each reward; rewards `(K, B, G)`."""
     flat, dead = rewards.flatten(1), dead_groups(rewards)
     figures: dict[str, RewardFigures] = {
         name: {
@@ -54,7 +54,7 @@ def describe_rewards(names: Sequence[str], rewards: Tensor) -> Figures:
 
 
 def describe_direction(objective: Objective, direction: Direction) -> Figures:
-    """The weights, where they come from, and the geometry of the gradients."""
+    """Return the weights, where they come from, and the geometry of the gradients."""
     return {
         "preferences": _by_name(objective, direction.preferences),
         "weights": _by_name(objective, direction.weights),
@@ -67,7 +67,7 @@ def describe_direction(objective: Objective, direction: Direction) -> Figures:
 
 
 def describe_completions(rollouts: Rollouts) -> Figures:
-    """Lengths in tokens, and the share that the limit cut off."""
+    """Return lengths in tokens, and the share that the limit cut off."""
     lengths = rollouts.lengths.double()
     return {
         "length": {"mean": float(lengths.mean()), "std": float(lengths.std(unbiased=False))},
@@ -78,7 +78,7 @@ def describe_completions(rollouts: Rollouts) -> Figures:
 def describe_update(
     found: Differentiated, ratios: Tensor, rollouts: Rollouts, norm: float, rate: float
 ) -> Figures:
-    """What the backward pass found of the policy, and the step that was taken; ratios `(N, T)`."""
+    """Return what the backward pass found of the policy, and the step that was taken; ratios `(N, T)`."""
     return {
         "entropy": found.entropy,
         "sampler_gap": found.sampler_gap,
@@ -106,7 +106,7 @@ def describe_cost(rollouts: Rollouts, watch: Stopwatch, device: str) -> Figures:
 def describe_samples(
     step: int, prompts: Sequence[Prompt], rollouts: Rollouts, names: list[str], rewards: Tensor
 ) -> list[CompletionRecord]:
-    """The first completion of each of these prompts, with its rewards; rewards `(K, B, G)`."""
+    """Return the first completion of each of these prompts, with its rewards; rewards `(K, B, G)`."""
     group = rewards.shape[2]
     return [
         {
@@ -126,7 +126,7 @@ def kl_estimate(ratios: Tensor, rollouts: Rollouts) -> float:
 
 
 def peak_memory_mb(device: str) -> float:
-    """Peak memory so far: of the card's allocator on CUDA, of the process otherwise."""
+    """Return the peak memory so far: of the card's allocator on CUDA, of the process otherwise."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":

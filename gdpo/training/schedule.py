@@ -13,7 +13,7 @@ from ..prompts import Prompt
 
 
 def draw(prompts: Sequence[Prompt], count: int, step: int, seed: int) -> list[Prompt]:
-    """The prompts of `step`: each epoch goes through all of them in a shuffled order of its own."""
+    """Return the prompts of `step`: each epoch goes through all of them in a shuffled order of its own."""
     chosen: list[Prompt] = []
     orders: dict[int, list[int]] = {}
     for index in range((step - 1) * count, step * count):
@@ -26,11 +26,11 @@ def draw(prompts: Sequence[Prompt], count: int, step: int, seed: int) -> list[Pr
 
 
 def derive_seed(seed: int, purpose: str, number: int) -> int:
-    """A seed for one purpose and step: no generator's state has to survive from one step to the next."""
+    """Return a seed for one purpose and step: no generator's state has to survive from one step to the next."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
 
 def learning_rate(peak: float, step: int, warmup_steps: int) -> float:
-    """A linear rise, then constant, so that a finished run can be made longer."""
+    """Return a linear rise, then constant, so that a finished run can be made longer."""
     return peak * min(1.0, step / max(1, warmup_steps))

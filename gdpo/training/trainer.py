@@ -51,7 +51,7 @@ def train(
     are saved as a checkpoint and the exception passes.
 
     Args:
-        policy: Where to start; its own adapter, if any, is copied.
+        policy: Start of the training; its own adapter, if any, is copied.
         prompts: Drawn in a seeded order, all of them before any comes again.
         objective: The rewards and the method.
         settings: See `TrainSettings`.

@@ -39,7 +39,7 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
 
     Args:
         model: The model, with its adapter on or off.
-        rollouts: Where the rows come from.
+        rollouts: Rollouts that the rows come from.
         rows: `(n,)` indices into the rollouts.
         temperature: That of the sampling: the policy is the distribution that was sampled from.
 
@@ -67,7 +67,7 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
 def read_out(
     inner: Any, hidden: Tensor, targets: Tensor, mask: Tensor, temperature: float
 ) -> TokenScores:
-    """Scores `(n, T)` of the tokens `targets` from the states that predict them, `(n, T, d)`; 0 where masked."""
+    """Return scores `(n, T)` of the tokens `targets` from the states that predict them, `(n, T, d)`; 0 where masked."""
     head = _Head(inner, temperature or 1.0)
     logprobs, entropy = _in_chunks(head, hidden[mask], targets[mask])
     empty = logprobs.new_zeros(mask.shape)

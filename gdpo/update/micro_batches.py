@@ -43,7 +43,7 @@ class Batch:
 
     Attributes:
         parts: Rows of the rollouts, in micro-batches.
-        owners: For each row of the rollouts the first row with its prompt, -1 for those in other batches, `(N,)`.
+        owners: First row with the same prompt, for each row of the rollouts, -1 for those in other batches, `(N,)`.
             None: prompts are not shared.
     """
 
@@ -79,15 +79,15 @@ def plan(
     *,
     share: bool = True,
 ) -> list[Batch]:
-    """How to pass `rows`: with shared prompts where that saves positions and computes the same.
+    """Tell how to pass `rows`: with shared prompts where that saves positions and computes the same.
 
     Args:
         model: Compared on a micro-batch with shared prompts and without, once.
         rollouts: N completions.
         rows: Those to pass, `(n,)`.
-        size: Of a micro-batch of the longest rows.
-        temperature: Of the sampling.
-        share: Whether it may be done.
+        size: Rows in a micro-batch of the longest rows.
+        temperature: Temperature of the sampling.
+        share: True if prompts may be shared.
     """
     plain = [Batch(tuple(micro_batches(rollouts, rows, size)))]
     if not share or rollouts.prompt_ids.shape[1] < _SHORTEST_PROMPT:
@@ -99,7 +99,7 @@ def plan(
 
 
 def positions(rollouts: Rollouts, batch: Batch) -> int:
-    """Tokens that pass through the model, padding included."""
+    """Return tokens that pass through the model, padding included."""
     prompts, lengths = rollouts.prompt_mask.sum(1), rollouts.lengths
     total = sum(len(part) * int(lengths[part].max()) for part in batch.parts)
     if batch.owners is None:
@@ -109,7 +109,7 @@ def positions(rollouts: Rollouts, batch: Batch) -> int:
 
 
 def _sharing(rollouts: Rollouts, rows: Tensor, size: int) -> Iterator[Batch]:
-    """Prompts of similar length together, and their completions by length.
+    """Yield prompts of similar length together, and their completions by length.
 
     At most half as many prompts as completions in a micro-batch: their activations are kept while the completions
     pass, and should not need more memory than the plain way.
@@ -130,7 +130,7 @@ def _sharing(rollouts: Rollouts, rows: Tensor, size: int) -> Iterator[Batch]:
 
 @torch.no_grad()
 def _is_exact(model: Any, rollouts: Rollouts, batch: Batch, temperature: float) -> bool:
-    """Whether this model computes the same on a cache; found by trying, once, and told once if not."""
+    """Tell whether this model computes the same on a cache; found by trying, once, and told once if not."""
     inner = innermost(model)
     if inner not in _verdicts:
         _verdicts[inner] = _agrees(model, rollouts, batch, temperature)
@@ -166,7 +166,7 @@ def _agrees(model: Any, rollouts: Rollouts, batch: Batch, temperature: float) ->
 
 
 def _rotaries(inner: Any) -> set[str]:
-    """Kinds of the model's rotary embeddings; some have one for each kind of layer."""
+    """Return kinds of the model's rotary embeddings; some have one for each kind of layer."""
     found: set[str] = set()
     for module in inner.modules():
         kind = getattr(module, "rope_type", ())

@@ -43,7 +43,7 @@ def log_ratios(
     every: int,
     poll: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """The log-ratio log pi - log pi_base of each token of every `every`-th completion, `(N, T)`; NaN in the other rows.
+    """Return the log-ratio log pi - log pi_base of each token of every `every`-th completion, `(N, T)`; NaN in the other rows.
 
     The base is the same model with its adapter off. One completion of each prompt is enough to watch the
     divergence; all of them cost a forward pass of the whole batch.
@@ -70,7 +70,7 @@ def differentiate(
     seed: int = 0,
     batches: Sequence[Batch] | None = None,
 ) -> Differentiated:
-    """The gradient (1/N) sum_i c_i s_i and the inner products of the rewards' gradients, in one backward pass.
+    """Return the gradient (1/N) sum_i c_i s_i and the inner products of the rewards' gradients, in one backward pass.
 
     s_i = grad l_i with l_i = (N / tokens of the batch) sum_t log pi: every token of the step weighs the
     same, whichever completion it is in (DAPO, arXiv 2503.14476). The ratio of the policy to the one that
@@ -78,14 +78,14 @@ def differentiate(
     architecture is not understood.
 
     Args:
-        model: With the adapter that is being trained.
+        model: Model with the adapter that is being trained.
         rollouts: N completions.
         combination: c, the advantages that the step follows, `(N,)`.
         advantages: Those of each reward, `(K, N)`.
-        settings: For the micro-batches, the temperature and activation checkpointing.
-        poll: Called before each layer, forward and backward; may raise to stop.
-        seed: Of the sketches' signs.
-        batches: What passes together, where that is not to be planned here.
+        settings: Settings, for the micro-batches, the temperature and activation checkpointing.
+        poll: Function that is called before each layer, forward and backward; it may raise to stop.
+        seed: Seed of the sketches' signs.
+        batches: Micro-batches to use. If None, they are planned here.
 
     Raises:
         TrainingError: The update's log-probabilities are not those of the sampling.
@@ -116,7 +116,7 @@ def differentiate(
 
 
 def plan_update(model: Any, rollouts: Rollouts, settings: TrainSettings) -> list[Batch]:
-    """What passes together in `differentiate`.
+    """Return what passes together in `differentiate`.
 
     With activation checkpointing prompts are not shared: transformers' layers have no cache then.
     """
@@ -133,7 +133,7 @@ def _scored(
     combination: Tensor | None = None,
     gradients: RewardGradients | None = None,
 ) -> Iterator[tuple[Tensor, TokenScores]]:
-    """Each micro-batch with its scores; shared prompts go back when their completions have."""
+    """Yield each micro-batch with its scores; shared prompts go back when their completions have."""
     for batch in batches:
         if batch.owners is None:
             for part in batch.parts:

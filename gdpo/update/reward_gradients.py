@@ -33,8 +33,8 @@ class RewardGradients:
 
     Attributes:
         parameters: The LoRA matrices, in the model's order.
-        combined: For each of them (1/N) sum_i c_i s_i, of its shape.
-        sketches: For each of them the K gradients, signed and summed over the rank, `(K, long side)`.
+        combined: Combined gradient (1/N) sum_i c_i s_i of each of them, of its shape.
+        sketches: Gradients of the K rewards for each of them, signed and summed over the rank, `(K, long side)`.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
 
     All sums are kept in float32, or in float64 where the matrices are of it.
@@ -46,10 +46,10 @@ class RewardGradients:
         """Prepare to fill the buffers.
 
         Args:
-            model: With the adapter that is being trained.
+            model: Model with the adapter that is being trained.
             combination: c, the advantages that the step follows, `(N,)`.
             advantages: A, `(K, N)`.
-            seed: Of the sketches' signs: another one each step averages their error out.
+            seed: Seed of the sketches' signs; another one at each step averages their error out.
         """
         self._modules = _lora_linears(model)
         weight = self._modules[0].weight
@@ -87,13 +87,13 @@ class RewardGradients:
 
         Args:
             tensors: Outputs of passes whose rows are no completions.
-            cotangents: Of sum_i c_i l_i with respect to each: the coefficients are in them already.
+            cotangents: Gradients of sum_i c_i l_i with respect to each; they contain the coefficients already.
         """
         self._rows = None
         torch.autograd.backward(tensors, cotangents)
 
     def inner_products(self) -> Tensor:
-        """All inner products of the rewards' gradients, estimated from the sketches, `(K, K)`, float64."""
+        """Return all inner products of the rewards' gradients, estimated from the sketches, `(K, K)`, float64."""
         return torch.stack([(s @ s.T).double() for s in self.sketches]).sum(0)
 
     def _reporting(self, module: Any, buffer: Tensor, sketch: Tensor) -> Any:
@@ -120,14 +120,14 @@ class RewardGradients:
         return lambda inputs: _ReportingLinear.apply(inputs, module.weight, report)
 
     def sketch(self, gradients: Tensor) -> Tensor:
-        """Gradients of one LoRA matrix `(K, out, in)`, signed and summed over the rank: `(K, long side)`."""
+        """Return gradients of one LoRA matrix `(K, out, in)`, signed and summed over the rank: `(K, long side)`."""
         signs = self._signs[: gradients[0].numel()].view(gradients.shape[1:])
         rank = 1 if gradients.shape[1] < gradients.shape[2] else 2
         return (gradients * signs).sum(rank)
 
 
 def _signs(count: int, seed: int) -> Tensor:
-    """Random +1 and -1, the same on every device, `(count,)`."""
+    """Return random +1 and -1, the same on every device, `(count,)`."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 2, (count,), generator=generator).float() * 2 - 1
 
@@ -149,7 +149,7 @@ class _ReportingLinear(torch.autograd.Function):
 
 
 def _lora_linears(model: Any) -> list[Any]:
-    """The A and B matrices of the adapter that is being trained, as the linear modules they are.
+    """Return the A and B matrices of the adapter that is being trained, as the linear modules they are.
 
     Raises:
         TrainingError: Something else is trainable, whose gradient would be lost.

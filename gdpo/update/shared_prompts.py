@@ -40,7 +40,7 @@ class SharedPrompts:
         Args:
             model: The model, with its adapter on or off.
             rollouts: N completions.
-            owners: For each of them the row whose prompt it has, too, or -1 if it is not scored here; `(N,)`.
+            owners: Row with the same prompt for each of them, or -1 if it is not scored here; `(N,)`.
             combination: c, `(N,)`; needed for a backward pass.
         """
         self._inner, self._rollouts = innermost(model), rollouts
@@ -71,7 +71,7 @@ class SharedPrompts:
         return read_out(self._inner, hidden, targets, mask, temperature)
 
     def backward(self, gradients: RewardGradients) -> None:
-        """The prompts' own backward pass, after those of all their completions."""
+        """Make the prompts' own backward pass, after those of all their completions."""
         pairs = zip(self._kept, self._cotangents, strict=True)
         known = [(kept, found.to(kept.dtype)) for kept, found in pairs if found is not None]
         if known:  # or there is no adapter below any keys or values
@@ -89,7 +89,7 @@ class SharedPrompts:
         )[0]
 
     def _spread(self, rows: Tensor, places: Tensor) -> Any:
-        """A cache with each completion's copy of its prompt's keys and values."""
+        """Return a cache with each completion's copy of its prompt's keys and values."""
         shares = None
         if self._combination is not None:  # c_i in row `places[i]`, column i
             kind = {"dtype": _sum_type(self._kept[0]), "device": places.device}
@@ -125,5 +125,5 @@ class _Spread(torch.autograd.Function):
 
 
 def _sum_type(tensor: Tensor) -> torch.dtype:
-    """The type in which numbers of `tensor` are added up: float32, or float64 where they are of it."""
+    """Return the type in which numbers of `tensor` are added up: float32, or float64 where they are of it."""
     return torch.promote_types(tensor.dtype, torch.float32)

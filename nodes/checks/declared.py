@@ -24,16 +24,16 @@ class Declared:
 
     @property
     def type_name(self) -> str:
-        """The type in words."""
+        """Return the type in words."""
         return self.kind if isinstance(self.kind, str) else "COMBO"
 
     def check(self, value: object) -> object:
-        """The literal `value` as the node gets it; see `values.check_value`."""
+        """Return the literal `value` as the node gets it; see `values.check_value`."""
         return check_value(self.kind, self.options, value)
 
 
 def declared_inputs(node_class: type) -> dict[str, Declared]:
-    """The visible inputs of a node class, in their order."""
+    """Return the visible inputs of a node class, in their order."""
     types = node_class.INPUT_TYPES()
     return {
         name: Declared(spec[0], spec[1] if len(spec) > 1 else {}, group == "required")
@@ -43,7 +43,7 @@ def declared_inputs(node_class: type) -> dict[str, Declared]:
 
 
 def is_link(value: object) -> TypeGuard[list]:
-    """Whether an input's value has the form of a link: `["node id", output number]`."""
+    """Tell whether an input's value has the form of a link: `["node id", output number]`."""
     return (
         isinstance(value, list)
         and len(value) == 2
@@ -54,13 +54,13 @@ def is_link(value: object) -> TypeGuard[list]:
 
 
 def node_label(node_id: str, class_type: object) -> str:
-    """How messages name a node: `node 4 (GDPOTrain)`. Both words come from the file."""
+    """Tell how messages name a node: `node 4 (GDPOTrain)`. Both words come from the file."""
     plain = isinstance(class_type, str) and re.fullmatch(r"[\w .:|/()+-]{1,80}", class_type)
     return f"node {shown_id(node_id)} ({class_type if plain else shorten(class_type)})"
 
 
 def shown_id(node_id: str) -> str:
-    """A node's id as messages show it; quoted and shortened if it is an odd one."""
+    """Return a node's id as messages show it; quoted and shortened if it is an odd one."""
     return node_id if re.fullmatch(r"[\w.:-]{1,40}", node_id) else shorten(node_id, 40)
 
 

@@ -45,7 +45,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def checked_inputs(node_class: type, values: Mapping[str, object]) -> dict[str, object]:
-    """The values that a node's function gets.
+    """Return the values that a node's function gets.
 
     Args:
         node_class: its `INPUT_TYPES` says what is right.
@@ -78,7 +78,7 @@ def checked_inputs(node_class: type, values: Mapping[str, object]) -> dict[str, 
 
 
 def _check_socket(kind: str, value: object) -> object:
-    """An any-type output connects to everything, so only the value itself tells what it is."""
+    """Tell what a value is by the value itself: an any-type output connects to everything."""
     expected, source = SOCKETS[kind]
     good = isinstance(value, expected)
     if good and expected is tuple and isinstance(value, tuple):

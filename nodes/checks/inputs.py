@@ -13,18 +13,18 @@ _MAX_INT = 2**53 - 1  # beyond this the page's numbers are no longer exact
 
 
 def socket(kind: str, tooltip: str) -> Input:
-    """An input that only takes a link."""
+    """Return an input that only takes a link."""
     return (kind, {"tooltip": tooltip})
 
 
 def choice(choices: Sequence[str], tooltip: str, default: str | None = None) -> Input:
-    """A menu; the first choice is the default."""
+    """Return a menu; the first choice is the default."""
     chosen = default if default is not None else choices[0]
     return (list(choices), {"default": chosen, "tooltip": tooltip})
 
 
 def text(default: str, tooltip: str, *, multiline: bool = False, hint: str = "") -> Input:
-    """A text; `hint` is shown where it is empty."""
+    """Return a text; `hint` is shown where it is empty."""
     options: dict[str, object] = {"default": default, "multiline": multiline, "tooltip": tooltip}
     return ("STRING", {**options, "placeholder": hint} if hint else options)
 
@@ -32,7 +32,7 @@ def text(default: str, tooltip: str, *, multiline: bool = False, hint: str = "")
 def whole(
     default: int, tooltip: str, *, low: int = 0, high: int = _MAX_INT, step: int = 1
 ) -> Input:
-    """A whole number from `low` to `high`."""
+    """Return a whole number from `low` to `high`."""
     return ("INT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip})
 
 
@@ -44,20 +44,20 @@ def real(
     high: float,
     step: float | None = None,
 ) -> Input:
-    """A finite number from `low` to `high`; the page shows as many digits as `step` has."""
+    """Return a finite number from `low` to `high`; the page shows as many digits as `step` has."""
     shown = step if step is not None else _fine_step(default)
     options = {"default": float(default), "min": float(low), "max": float(high), "step": shown}
     return ("FLOAT", {**options, "round": False, "tooltip": tooltip})
 
 
 def _fine_step(default: float) -> float:
-    """One digit below the default's first, and at most a hundredth."""
+    """Return one digit below the default's first, and at most a hundredth."""
     digit = math.floor(math.log10(abs(default))) - 1 if default else -2
     return 10.0 ** min(digit, -2)
 
 
 def widget(option: Option) -> Input:
-    """The input for one documented setting of the library."""
+    """Return the input for one documented setting of the library."""
     if option.choices is not None:
         return choice(option.choices, option.help, str(option.default))
     if option.type is bool:

@@ -32,14 +32,14 @@ _COUNTED = 64
 def before_loading(
     source: Path | str, precision: str, device: str, *, allow_download: bool = False
 ) -> str:
-    """The weights against what is free.
+    """Return the weights against what is free.
 
     Args:
         source: The model's folder, or a hub id, whose files are fetched first if that is allowed: on the disk
             they take no memory yet, and are checked before anything is read from them.
-        precision: Of the weights.
+        precision: Precision of the weights.
         device: "auto", "cpu" or a CUDA device.
-        allow_download: Whether a hub id that is not in the cache may be fetched.
+        allow_download: True if a hub id that is not in the cache may be fetched.
 
     Raises:
         PolicyError: The device could not hold the weights even if nothing else were on it.
@@ -67,7 +67,7 @@ def _name(source: Path | str) -> str:
 def before_training(
     policy: Policy, prompts: Sequence[Prompt], objective: Objective, settings: TrainSettings
 ) -> tuple[str, str]:
-    """A line on what the training needs, or on what to change where it does not fit; and the table.
+    """Return a line on what the training needs, or on what to change where it does not fit; and the table.
 
     Raises:
         TrainingError: The device could not hold it even if nothing else were on it.

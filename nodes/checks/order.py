@@ -15,7 +15,7 @@ Names = Callable[[Mapping], Iterable[str]]
 
 
 def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[str], list[str]]:
-    """The nodes that the outputs need, each after what it needs, and the cycles found on the way.
+    """Return the nodes that the outputs need, each after what it needs, and the cycles found on the way.
 
     Depth first without recursion: a file may hold a very long chain.
 
@@ -50,7 +50,7 @@ def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[
 
 
 def _ring(path: Reversible[str], source: str) -> str:
-    """The cycle as text, from `source` against the links back to it; the middle of a long one is left out."""
+    """Return the cycle as text, from `source` against the links back to it; the middle of a long one is left out."""
     ring = [source]
     for node_id in reversed(path):
         ring.append(node_id)
@@ -61,6 +61,6 @@ def _ring(path: Reversible[str], source: str) -> str:
 
 
 def _sources(node: Mapping, names: Names) -> Iterator[str]:
-    """The node ids that the declared inputs of `node` are linked to."""
+    """Yield the node ids that the declared inputs of `node` are linked to."""
     inputs = node.get("inputs", {})
     return (inputs[name][0] for name in names(node) if name in inputs and is_link(inputs[name]))

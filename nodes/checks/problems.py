@@ -30,7 +30,7 @@ class Problem:
     known: Iterable[str] = ()
 
     def __str__(self) -> str:
-        """The line."""
+        """Return the line."""
         return f"{self.place}: {self.text}{suggestion(self.name, self.known) if self.name else ''}"
 
 

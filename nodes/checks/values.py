@@ -21,20 +21,20 @@ Check = Callable[[Mapping[str, object], object], object]
 
 
 def split_types(kind: InputType) -> frozenset[str]:
-    """The single types of a socket: `"INT,FLOAT"` has two, a list of choices is a combo."""
+    """Return the single types of a socket: `"INT,FLOAT"` has two, a list of choices is a combo."""
     if not isinstance(kind, str):
         return frozenset({"COMBO"})
     return frozenset(part.strip() for part in kind.split(","))
 
 
 def links_to(given: InputType, wanted: InputType) -> bool:
-    """Whether an output of type `given` may be linked to an input of type `wanted`."""
+    """Tell whether an output of type `given` may be linked to an input of type `wanted`."""
     have, need = split_types(given), split_types(wanted)
     return bool(have & need) or "*" in have | need
 
 
 def check_value(kind: InputType, options: Mapping[str, object], value: object) -> object:
-    """The value as the node gets it.
+    """Return the value as the node gets it.
 
     Args:
         kind: declared type of the input; a list holds the choices of a combo.
@@ -63,7 +63,7 @@ def check_value(kind: InputType, options: Mapping[str, object], value: object) -
 def _first_that_takes(
     checks: Sequence[Check], options: Mapping[str, object], value: object
 ) -> object:
-    """A union type takes what any of its types takes; the last one's complaint is reported."""
+    """Check a value against a union of types, which takes what any of them takes; the last one's complaint is reported."""
     try:
         return checks[0](options, value)
     except WorkflowError:

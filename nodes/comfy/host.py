@@ -34,7 +34,7 @@ _state: dict[str, Any] = {"folders": None}
 
 
 def is_comfyui() -> bool:
-    """Whether this process is ComfyUI's."""
+    """Tell whether this process is ComfyUI's."""
     return folder_paths is not None
 
 
@@ -44,7 +44,7 @@ def configure(chosen: Folders) -> None:
 
 
 def folders() -> Folders:
-    """The host's folders; below the working directory where nobody configured any."""
+    """Return the host's folders; below the working directory where nobody configured any."""
     if folder_paths is None:
         here = Path.cwd()
         return _state["folders"] or Folders(
@@ -61,7 +61,7 @@ def folders() -> Folders:
 
 
 def allows_download() -> bool:
-    """Whether the machine's owner allowed downloads, outside of any workflow."""
+    """Tell whether the machine's owner allowed downloads, outside of any workflow."""
     return os.environ.get(DOWNLOAD_SWITCH) == "1"
 
 
@@ -78,6 +78,6 @@ def tell(node_id: str | None, text: str) -> None:
 
 
 def shown_image(path: Path) -> dict[str, str]:
-    """What a node's `ui.images` needs to show a file below the output folder."""
+    """Return what a node's `ui.images` needs to show a file below the output folder."""
     inside = path.resolve().relative_to(folders().output.resolve())
     return {"filename": inside.name, "subfolder": inside.parent.as_posix(), "type": "output"}

@@ -33,12 +33,12 @@ Message = dict[str, Any]
 
 
 def describe_run(folder: Path, history: Sequence[StepRecord], steps: int = 0) -> Message:
-    """A run as the page draws it.
+    """Return a run as the page draws it.
 
     Args:
         folder: The run's folder.
         history: Its records.
-        steps: How many steps were asked for; 0: as many as there are.
+        steps: Number of steps that were asked for; 0 means as many as there are.
 
     Raises:
         TrainingError: The completions in the folder are damaged.
@@ -54,7 +54,7 @@ def describe_run(folder: Path, history: Sequence[StepRecord], steps: int = 0) ->
 
 
 def read_past(folder: Path) -> tuple[StepRecord, ...]:
-    """The records of a run that may go on; none where it has not begun."""
+    """Return the records of a run that may go on; none where it has not begun."""
     return read_history(folder) if (folder / HISTORY_FILE).is_file() else ()
 
 
@@ -70,7 +70,7 @@ def shorten_history(history: Sequence[StepRecord]) -> list[StepRecord]:
 
 
 def shorten_record(record: StepRecord) -> StepRecord:
-    """What is drawn of a record, with as many digits as can be seen; no cosines where none tells anything."""
+    """Return what is drawn of a record, with as many digits as can be seen; no cosines where none tells anything."""
     shown: dict[str, Any] = {**record, "cosines": telling_cosines(record)}
     if shown["cosines"] is None:
         del shown["cosines"]
@@ -78,7 +78,7 @@ def shorten_record(record: StepRecord) -> StepRecord:
 
 
 def shorten_sample(sample: CompletionRecord) -> CompletionRecord:
-    """One completion with its prompt and scores."""
+    """Return one completion with its prompt and scores."""
     return {
         "step": sample["step"],
         "prompt": sample["prompt"][:_TEXT],

@@ -40,7 +40,7 @@ class BasePatcher(ModelPatcher):
         return self.offload_device if base is None else base.model.device
 
     def loaded_size(self) -> int:
-        """Bytes on the device where the base works: all or none."""
+        """Return bytes on the device where the base works: all or none."""
         return self.size if self.current_loaded_device() == self.load_device else 0
 
     def partially_load(self, _device: Any, *_more: object, **_options: object) -> int:
@@ -64,5 +64,5 @@ class BasePatcher(ModelPatcher):
         return self.model
 
     def clone(self) -> BasePatcher:
-        """The patcher itself: a base has only one."""
+        """Return the patcher itself: a base has only one."""
         return self

@@ -33,7 +33,7 @@ def request_stop() -> None:
 
 
 def stop_requested() -> bool:
-    """Whether `request_stop` was called."""
+    """Tell whether `request_stop` was called."""
     return _state["stop"]
 
 
@@ -41,7 +41,7 @@ def stop_requested() -> bool:
 def bar(
     node_id: str | None, title: str, steps: int = 0, folder: Path | None = None
 ) -> Iterator[Progress]:
-    """How a node reports progress and learns that it should stop, while it works.
+    """Yield what a node reports progress to, and learns from that it should stop, while it works.
 
     Args:
         node_id: The node's id, for ComfyUI.
@@ -96,7 +96,7 @@ class ComfyProgress(Progress):
 
 
 def _page() -> object:
-    """The connection of the page that queued what is running; None where there is no such page."""
+    """Return the connection of the page that queued what is running; None where there is no such page."""
     from server import PromptServer  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
     server: Any = getattr(PromptServer, "instance", None)

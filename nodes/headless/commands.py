@@ -72,7 +72,7 @@ def _shown(node_id: str, outcome: Outcome) -> Iterable[str]:
 
 
 def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """The demo's result as plain JSON, but for the seconds.
+    """Return the demo's result as plain JSON, but for the seconds.
 
     Args:
         outcomes: what each node of the quick-start graph gave, by class.
@@ -99,7 +99,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
 
 
 def describe(summary: Mapping[str, Any], prompt: str, path: Path) -> str:
-    """The demo's summary for people."""
+    """Return the demo's summary for people."""
     width = max(map(len, summary["rewards"]))
     lines = [
         f"Done in {summary['seconds']:.0f} s.",

@@ -33,7 +33,7 @@ def run_workflow(
     *,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Outcome]:
-    """What each node gave that an output node needs, in the order in which they ran.
+    """Return what each node gave that an output node needs, in the order in which they ran.
 
     Args:
         graph: the workflow.

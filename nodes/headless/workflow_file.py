@@ -21,7 +21,7 @@ _LISTED_NODES = 50
 
 
 def read_workflow(path: Path) -> Graph:
-    """The graph in the file, as plain JSON.
+    """Return the graph in the file, as plain JSON.
 
     Args:
         path: a JSON file in ComfyUI's API format.
@@ -71,7 +71,7 @@ def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def apply_settings(
     graph: Graph, settings: Sequence[str], classes: Mapping[str, type]
 ) -> dict[str, dict]:
-    """A copy of the graph with inputs replaced.
+    """Return a copy of the graph with inputs replaced.
 
     Args:
         graph: the workflow.
@@ -132,7 +132,7 @@ def _listed(ids: Iterable[str]) -> str:
 
 
 def _parse_setting(text: str, is_text: bool) -> object:
-    """The value of a setting; quotes around a text are those of JSON and are taken off."""
+    """Return the value of a setting; quotes around a text are those of JSON and are taken off."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

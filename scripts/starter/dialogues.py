@@ -89,7 +89,7 @@ class Dialogue:
 
 
 def load_catalogue() -> tuple[Problem, ...]:
-    """All problems of the table `catalogue.jsonl`, in its order."""
+    """Return all problems of the table `catalogue.jsonl`, in its order."""
     text = (Path(__file__).parent / "catalogue.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     return tuple(
@@ -104,17 +104,17 @@ def capital(text: str) -> str:
 
 
 def is_polite(reply: str) -> bool:
-    """Whether a reply holds at least one polite expression."""
+    """Tell whether a reply holds at least one polite expression."""
     return POLITE_WORDS.search(reply) is not None
 
 
 def count_units(text: str) -> int:
-    """Words plus punctuation marks, which is close to the number of tokens."""
+    """Return words plus punctuation marks, which is close to the number of tokens."""
     return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def user_message(rng: random.Random, problem: Problem, heldout: bool = False) -> str:
-    """A customer's description of `problem`; held-out messages share no symptom text or frame."""
+    """Return a customer's description of `problem`; held-out messages share no symptom text or frame."""
     phrases: UserPhrases = UNSEEN if heldout else SEEN
     symptom = rng.choice(problem.unseen if heldout else problem.seen)
     thing = rng.choice(THINGS).format(product=problem.product)
@@ -127,14 +127,14 @@ def user_message(rng: random.Random, problem: Problem, heldout: bool = False) ->
 
 
 def sample_style(rng: random.Random, fix_shares: tuple[float, ...] = FIX_SHARES) -> Style:
-    """A manner, a length class and a kind of fix, drawn with the shares above."""
+    """Return a manner, a length class and a kind of fix, drawn with the shares above."""
     manner = rng.choice(("polite", "curt"))
     length = rng.choices(LENGTHS, LENGTH_SHARES[manner])[0]
     return Style(manner, length, rng.choices(FIXES, fix_shares)[0])
 
 
 def wrong_fix(rng: random.Random, problem: Problem, catalogue: tuple[Problem, ...]) -> str:
-    """The fix of another problem, more often of the same product."""
+    """Return the fix of another problem, more often of the same product."""
     same = rng.random() < SAME_PRODUCT_SHARE
     others = [other for other in catalogue if other != problem]
     return rng.choice([o.fix for o in others if (o.product == problem.product) == same])
@@ -156,7 +156,7 @@ def fill(rng: random.Random, pool: list[str], used: int, limit: int) -> list[str
 def advise(
     rng: random.Random, manner: Manner, kind: str, problem: Problem, catalogue: tuple[Problem, ...]
 ) -> tuple[str, str]:
-    """The sentence that gives the fix (or evades) and one that repeats it (empty if it evades)."""
+    """Return the sentence that gives the fix (or evades) and one that repeats it (empty if it evades)."""
     if kind == "none":
         return rng.choice(manner.evasions), ""
     fix = problem.fix if kind == "right" else wrong_fix(rng, problem, catalogue)
@@ -167,7 +167,7 @@ def advise(
 def desk_reply(
     rng: random.Random, problem: Problem, style: Style, catalogue: tuple[Problem, ...]
 ) -> str:
-    """A reply to `problem` in `style`; a given fix appears in it word for word."""
+    """Return a reply to `problem` in `style`; a given fix appears in it word for word."""
     manner = POLITE if style.manner == "polite" else CURT
     opening = rng.choice(manner.openings) if rng.random() < OPENING_SHARE[style.manner] else ""
     closing = rng.choice(manner.closings) if rng.random() < CLOSING_SHARE[style.manner] else ""

@@ -88,7 +88,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 @torch.inference_mode()
 def perplexity(model: Any, tokenizer: Any, heldout: bool) -> float:
-    """Exponential of the mean negative log-likelihood per reply token on new dialogues."""
+    """Return exponential of the mean negative log-likelihood per reply token on new dialogues."""
     total, count = 0.0, 0
     pairs = [
         (chat_prompt(dialogue.user), dialogue.reply + END)
@@ -110,7 +110,7 @@ def perplexity(model: Any, tokenizer: Any, heldout: bool) -> float:
 
 @torch.inference_mode()
 def sample(model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> list[list[int]]:
-    """One reply per row at temperature 1: its tokens, with the end token where it was reached."""
+    """Return one reply per row at temperature 1: its tokens, with the end token where it was reached."""
     replies: list[list[int]] = []
     for at in range(0, len(rows), BATCH):
         heads = [tokenizer(chat_prompt(row["prompt"])).input_ids for row in rows[at : at + BATCH]]
@@ -167,7 +167,7 @@ def behaviour(rows: list[dict[str, str]], texts: list[str], sizes: list[int]) ->
 
 
 def sentences(reply: str) -> list[str]:
-    """The sentences of a reply; one is well-formed here if the generator can write it."""
+    """Return the sentences of a reply; one is well-formed here if the generator can write it."""
     return re.split(r"(?<=[.!?]) ", reply)
 
 

@@ -105,7 +105,7 @@ CONFIG = {
 
 
 def disturb(rng: random.Random, message: str) -> str:
-    """The message as hasty people write it: at times in lower case, at times with one slip."""
+    """Return the message as hasty people write it: at times in lower case, at times with one slip."""
     if rng.random() < LOWER_SHARE:
         message = message.lower()
     if rng.random() < TYPO_SHARE:
@@ -150,7 +150,7 @@ def batches(folder: Path, seed: int, steps: int) -> Iterator[tuple[Tensor, Tenso
 
 
 def collate(rows: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
-    """Tokens and labels [len(rows), T] of (prompt, reply) token lists, padded right."""
+    """Return tokens and labels [len(rows), T] of (prompt, reply) token lists, padded right."""
     length = max(len(prompt) + len(reply) for prompt, reply in rows)
     tokens = torch.full((len(rows), length), PAD_ID)
     labels = torch.full((len(rows), length), -100)
@@ -181,7 +181,7 @@ def make_optimizer(model: LlamaForCausalLM) -> torch.optim.AdamW:
 
 
 def pretrain(folder: Path, steps: int) -> LlamaForCausalLM:
-    """A model trained for `steps` steps in float32, with the tokenizer found in `folder`."""
+    """Return a model trained for `steps` steps in float32, with the tokenizer found in `folder`."""
     from tqdm import tqdm
     from transformers import LlamaConfig, LlamaForCausalLM
 

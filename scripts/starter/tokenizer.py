@@ -25,7 +25,7 @@ CHAT_TEMPLATE = (
 
 
 def chat_prompt(user: str, system: str = "") -> str:
-    """What the chat template renders for one message, ready for the reply."""
+    """Return what the chat template renders for one message, ready for the reply."""
     head = f"{START}system\n{system}{END}\n" if system else ""
     return f"{head}{START}user\n{user}{END}\n{START}assistant\n"
 

@@ -80,7 +80,7 @@ class BlockDecoder:
         self._positions += 1
 
     def agrees(self, model: Any, prefix: Prefix) -> bool:
-        """Whether the model itself computes the same logits for one more token of each prompt.
+        """Tell whether the model itself computes the same logits for one more token of each prompt.
 
         The token is forgotten here, but stays in the prefix's cache.
         """
@@ -158,13 +158,13 @@ def _feed_forward(block: Block, x: Tensor) -> Tensor:
 
 
 def _ordered(pair: tuple[Tensor, Tensor], order: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Keys and values, the keys with their numbers in the order of the queries'."""
+    """Return keys and values, the keys with their numbers in the order of the queries'."""
     keys, values = pair
     return (keys if order is None else keys[..., order]), values
 
 
 def _bias(prefix: Prefix, kv_heads: int) -> Tensor | None:
-    """What is added to the prompts' scores, `(B * KV, 1, P)`: minus infinity at padding; None without padding."""
+    """Return what is added to the prompts' scores, `(B * KV, 1, P)`: minus infinity at padding; None without padding."""
     if prefix.mask.all():
         return None
     padding = prefix.mask == 0

@@ -15,7 +15,7 @@ class Grouping:
     """`count` groups of `size` slots. A slot holds a row, or repeats one of its group.
 
     Attributes:
-        count, size: Of the groups.
+        count, size: Number and size of the groups.
     """
 
     def __init__(
@@ -26,11 +26,11 @@ class Grouping:
         self._rows, self._slots = rows, slots
 
     def spread(self, tokens: Tensor) -> Tensor:
-        """What is given for each row, for each slot."""
+        """Return what is given for each row, for each slot."""
         return tokens if self._rows is None else tokens[self._rows]
 
     def gather(self, x: Tensor) -> Tensor:
-        """What is computed for each slot, for each row."""
+        """Return what is computed for each slot, for each row."""
         return x if self._slots is None else x[self._slots]
 
 

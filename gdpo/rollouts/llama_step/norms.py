@@ -23,7 +23,7 @@ class Norm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The normalised `x`."""
+        """Return the normalised `x`."""
         if self.gain.dim() == 1:
             if x.dtype == torch.float32 and x.device.type == "cpu":
                 return self._quick(x)
@@ -31,7 +31,7 @@ class Norm:
         return F.rms_norm(x, self.gain.shape[-1:], None, self.eps) * self.gain
 
     def _quick(self, x: Tensor) -> Tensor:
-        """The same in half as many operations: x / sqrt(|x|^2 + d eps) * sqrt(d) gain."""
+        """Return the same in half as many operations: x / sqrt(|x|^2 + d eps) * sqrt(d) gain."""
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x.div(torch.hypot(length, self._floor)).mul_(self._gain)
 
@@ -45,7 +45,7 @@ class Norm:
 
 
 def read_norm(module: Any) -> Norm:
-    """What the module does to a vector, found by trying: some multiply with the weight, some with 1 + weight."""
+    """Return what the module does to a vector, found by trying: some multiply with the weight, some with 1 + weight."""
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     weight = getattr(module, "weight", None)
     if eps is None or weight is None:
@@ -62,7 +62,7 @@ def read_norm(module: Any) -> Norm:
 
 
 def read_heads_norm(attention: Any, config: Any, order: Tensor | None) -> Norm | None:
-    """The norms of queries and keys as one, their heads in `order`; None where there are none."""
+    """Return the norms of queries and keys as one, their heads in `order`; None where there are none."""
     if not hasattr(attention, "q_norm"):
         return None
     queries, keys = read_norm(attention.q_norm), read_norm(attention.k_norm)

@@ -38,7 +38,7 @@ class OwnCache(Protocol):
         ...
 
     def sight(self, window: int | None, prompt: int, padding: Tensor | None) -> Sight:
-        """What a layer sees from the token that comes now.
+        """Return what a layer sees from the token that comes now.
 
         Args:
             window: Number of tokens that it sees at most, itself among them; None is all.
@@ -48,11 +48,11 @@ class OwnCache(Protocol):
         ...
 
     def place(self, layer: int) -> Tensor:
-        """Where the token's keys and values are to be put, `(2, B, KV, G, D)`."""
+        """Tell where the token's keys and values are to be put, `(2, B, KV, G, D)`."""
         ...
 
     def stored(self, layer: int) -> Tensor:
-        """All keys and values, `(2, B, KV, G, T, D)`, once the token's are placed."""
+        """Return all keys and values, `(2, B, KV, G, T, D)`, once the token's are placed."""
         ...
 
 

@@ -15,7 +15,7 @@ Layer = Callable[[Tensor], Tensor]
 
 
 def worth_copying(inner: Any) -> bool:
-    """Whether all linear layers are plain fp32 on the CPU, and small enough to be copied."""
+    """Tell whether all linear layers are plain fp32 on the CPU, and small enough to be copied."""
     layers = [m for m in inner.modules() if isinstance(m, nn.Linear)]
     plain = all(type(m) is nn.Linear and m.weight.dtype == torch.float32 for m in layers)
     adapted = any(hasattr(m, "base_layer") for m in inner.modules())
@@ -24,7 +24,7 @@ def worth_copying(inner: Any) -> bool:
 
 
 def joined(layers: Sequence[Any], fuse: bool, order: Tensor | None = None) -> Layer:
-    """One function that gives the layers' outputs side by side, `(n, sum of widths)`, `order`ed where fused."""
+    """Return one function that gives the layers' outputs side by side, `(n, sum of widths)`, `order`ed where fused."""
     if not fuse:
         return layers[0] if len(layers) == 1 else lambda x: torch.cat([f(x) for f in layers], -1)
     weight = torch.cat([layer.weight for layer in layers])
@@ -37,7 +37,7 @@ def joined(layers: Sequence[Any], fuse: bool, order: Tensor | None = None) -> La
 
 
 def _packed(weight: Tensor, bias: Tensor | None) -> Layer:
-    """The product with a weight that lies as oneDNN likes it: a quarter faster for few rows."""
+    """Return the product with a weight that lies as oneDNN likes it: a quarter faster for few rows."""
     onednn = torch.ops.mkldnn
     if not (torch.backends.mkldnn.is_available() and hasattr(onednn, "_reorder_linear_weight")):
         return lambda x: F.linear(x, weight, bias)

@@ -126,7 +126,7 @@ def _kinds(config: Any, layers: int) -> list[str]:
 
 
 def _row_order(config: Any, order: Tensor) -> Tensor:
-    """Where the rows of queries, keys and values come from, when heads are in `order`."""
+    """Tell where the rows of queries, keys and values come from, when heads are in `order`."""
     turned = config.num_attention_heads + config.num_key_value_heads
     starts = torch.arange(turned + config.num_key_value_heads)[:, None] * len(order)
     plain = torch.arange(len(order)).expand(config.num_key_value_heads, -1)

@@ -43,7 +43,7 @@ def unless_recording(poll: Callable[[], None]) -> Callable[[], None]:
 
 
 def recordable(model: Any) -> bool:
-    """Whether a step of the model may be recorded: on a card of NVIDIA's, by kernels that do not wait for a result."""
+    """Tell whether a step of the model may be recorded: on a card of NVIDIA's, by kernels that do not wait for a result."""
     if os.environ.get("GDPO_CUDA_GRAPHS") != "1" or model.device.type != "cuda":
         return False
     # The driver's own allocator (cudaMallocAsync) cannot take back what a broken recording has allocated.
@@ -54,7 +54,7 @@ def recordable(model: Any) -> bool:
 
 
 def cuda_graph(step: Step, tokens: Tensor) -> Callable[[], Tensor]:
-    """A recording of `step` on `tokens`: it reads them, and all else, where they lie now."""
+    """Return a recording of `step` on `tokens`: it reads them, and all else, where they lie now."""
     device, graph = tokens.device, torch.cuda.CUDAGraph()
     side = _stream(device.index)
     with torch.cuda.device(device), _no_collection():
@@ -97,7 +97,7 @@ class Recorder:
         self._runs = 0
 
     def run(self, step: Step, tokens: Tensor) -> Tensor:
-        """What `step` computes; it must compute the same when it is run twice."""
+        """Return what `step` computes; it must compute the same when it is run twice."""
         if self._replay is not None and self._tokens is not None:
             self._tokens.copy_(tokens)
             return self._replay()
@@ -137,13 +137,13 @@ class Recorder:
 
 @lru_cache
 def _stream(device: int) -> Any:
-    """A stream for recordings alone, one a device: each has workspaces of its own."""
+    """Return a stream for recordings alone, one a device: each has workspaces of its own."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """What is freed in a recording may break it."""
+    """Keep the garbage collector off: what is freed in a recording may break it."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -16,7 +16,7 @@ class Rotary(Protocol):
     """One kind of layer's angles."""
 
     def at(self, positions: Tensor) -> Turn:
-        """What turns rows at these positions `(B, G)`."""
+        """Return what turns rows at these positions `(B, G)`."""
         ...
 
     def turn(self, qkv: Tensor, turn: Turn, kept: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class Rotary(Protocol):
 
         Args:
             qkv: `(B, G, H + 2 KV, D)`; may be overwritten.
-            turn: From `at`.
+            turn: Result of `at`.
             kept: `(2, B, KV, G, D)`.
 
         Returns:
@@ -34,7 +34,7 @@ class Rotary(Protocol):
 
 
 def choose_rotary(layout: Layout, kind: str, scale: float, length: int) -> Rotary:
-    """The way for this model: one complex product where pairs of numbers lie side by side."""
+    """Return the way for this model: one complex product where pairs of numbers lie side by side."""
     cos, sin = layout.angles(kind, length)
     if layout.head_order is not None:
         return _Complex(cos, sin, scale, layout.heads)
