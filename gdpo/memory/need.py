@@ -16,9 +16,9 @@ class MemoryEstimate:
     Attributes:
         parts: What is held, by name; not all of it at the same time.
         phases: The peak in each phase, by name.
-        device: Where.
-        free: Of the device, before the model is loaded (or after, where `loaded`).
-        capacity: Of the device.
+        device: Device that they are needed on.
+        free: Bytes that are free there before the model is loaded, or after it where `loaded`.
+        capacity: All bytes of the device.
         loaded: Whether the weights are among what is taken already.
     """
 

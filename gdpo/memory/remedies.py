@@ -18,9 +18,9 @@ def find_remedy(
     """The first of some changes, mild ones first, with which the training fits: its words and its estimate.
 
     Args:
-        config: As for `estimate`, with the other `facts` of the training.
-        settings: That do not fit.
-        precision: Of the weights.
+        config: The model's configuration, as for `estimate`.
+        settings: Settings that do not fit.
+        precision: Precision of the weights.
         facts: The other arguments of `estimate`.
 
     Returns:

@@ -30,7 +30,7 @@ class Prefix:
     """B prompts passed through the model once.
 
     Attributes:
-        logits: Of the next token, `(B, V)`.
+        logits: Logits of the next token, `(B, V)`.
         mask: Which columns are no padding, `(B, P)`.
         cache: transformers' cache.
     """

@@ -84,8 +84,8 @@ def differentiate(
         advantages: Those of each reward, `(K, N)`.
         settings: For the micro-batches, the temperature and activation checkpointing.
         poll: Called before each layer, forward and backward; may raise to stop.
-        seed: Of the sketches' signs.
-        batches: What passes together, where that is not to be planned here.
+        seed: Seed of the sketches' signs.
+        batches: Micro-batches to use. If None, they are planned here.
 
     Raises:
         TrainingError: The update's log-probabilities are not those of the sampling.
