@@ -196,7 +196,7 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
     line = process.stdout.readline()  # comes after step 3, or with the end of the process
     assert line == "ready\n", "the training ended before it could be killed"
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-    process.wait()
+    process.communicate()  # waits, and closes the pipe
     with (tmp_path / "run" / "history.jsonl").open("a") as stream:
         stream.write('{"step": 4, "rewa')  # a line torn by the kill
     (tmp_path / "run" / "checkpoints" / ".step-000004.99.tmp").mkdir()

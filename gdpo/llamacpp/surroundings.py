@@ -28,7 +28,7 @@ _PREFIXES = (
 )
 # Some libraries keep passwords under such names, whatever they begin with.
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
-# Of the packages that workers import, the folders: an isolated Python does not know all of them.
+# Packages that workers import; an isolated Python does not know the folders of all of them.
 _PACKAGES = ("numpy", "torch", "transformers", "llama_cpp", "sentencepiece", "gguf", "jinja2")
 
 

@@ -33,7 +33,7 @@ from .weights import (
 
 # What libraries keep for themselves: workspaces of matrix products, and what does not fill a page or a block.
 _OVERHEAD = 32 * 2**20
-# Of the logits of a sampled token: themselves, and log-probabilities, probabilities and their sums in fp32.
+# Copies of a sampled token's logits in fp32: log-probabilities, probabilities and their sums.
 _SAMPLING_COPIES = 3
 
 

@@ -16,10 +16,10 @@ class MemoryEstimate:
     Attributes:
         parts: Bytes of each thing that is held, by name; not all at the same time.
         phases: The peak in each phase, by name.
-        device: Device of the training.
-        free: Free bytes of the device before the model is loaded (or after, where `loaded`).
+        device: Device that they are needed on.
+        free: Bytes that are free there before the model is loaded, or after it where `loaded`.
         capacity: All bytes of the device.
-        loaded: True if the weights are among what is taken already.
+        loaded: Whether the weights are among what is taken already.
     """
 
     parts: dict[str, int]

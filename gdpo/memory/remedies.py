@@ -18,8 +18,8 @@ def find_remedy(
     """Return the first of some changes, mild ones first, with which the training fits: its words and its estimate.
 
     Args:
-        config: Configuration as for `estimate`, with the other `facts` of the training.
-        settings: That do not fit.
+        config: The model's configuration, as for `estimate`.
+        settings: Settings that do not fit.
         precision: Precision of the weights.
         facts: The other arguments of `estimate`.
 

@@ -58,7 +58,7 @@ def weight_bytes(model: Any, precision: str) -> int:
 
 
 def sampling_copies(model: Any, precision: str, device: str) -> tuple[int, int]:
-    """Of the weights that sampling on a CPU adds the adapter to, and then packs for its products.
+    """Count the temporary copies that sampling on a CPU makes: merged weights, then the packed form that oneDNN reads.
 
     Returns:
         Bytes of the copies; and of the one that the output head, the last and largest, is packed from.

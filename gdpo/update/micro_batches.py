@@ -85,9 +85,9 @@ def plan(
         model: Compared on a micro-batch with shared prompts and without, once.
         rollouts: N completions.
         rows: Those to pass, `(n,)`.
-        size: Rows in a micro-batch of the longest rows.
+        size: Number of the longest rows that fit into a micro-batch.
         temperature: Temperature of the sampling.
-        share: True if prompts may be shared.
+        share: Whether prompts may be shared.
     """
     plain = [Batch(tuple(micro_batches(rollouts, rows, size)))]
     if not share or rollouts.prompt_ids.shape[1] < _SHORTEST_PROMPT:

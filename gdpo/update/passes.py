@@ -82,8 +82,8 @@ def differentiate(
         rollouts: N completions.
         combination: c, the advantages that the step follows, `(N,)`.
         advantages: Those of each reward, `(K, N)`.
-        settings: Settings, for the micro-batches, the temperature and activation checkpointing.
-        poll: Function that is called before each layer, forward and backward; it may raise to stop.
+        settings: For the micro-batches, the temperature and activation checkpointing.
+        poll: Called before each layer, forward and backward; may raise to stop.
         seed: Seed of the sketches' signs.
         batches: Micro-batches to use. If None, they are planned here.
 

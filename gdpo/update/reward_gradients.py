@@ -49,14 +49,14 @@ class RewardGradients:
             model: Model with the adapter that is being trained.
             combination: c, the advantages that the step follows, `(N,)`.
             advantages: A, `(K, N)`.
-            seed: Seed of the sketches' signs; another one at each step averages their error out.
+            seed: Seed of the sketches' signs; another one each step averages their error out.
         """
         self._modules = _lora_linears(model)
         weight = self._modules[0].weight
         kind = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
         rows = torch.cat([combination[None], advantages]) / len(combination)
         self._coefficients = rows.to(**kind)  # (1 + K, N)
-        # Of the completions that pass; None where the rows that pass are no completions.
+        # Rows of the completions that are computed; None where the computed rows are no completions.
         self._rows: Tensor | None = torch.empty(0, dtype=torch.long)
         self.parameters = [module.weight for module in self._modules]
         self.combined = [torch.zeros(w.shape, **kind) for w in self.parameters]
