@@ -11,9 +11,9 @@ from .errors import TrainingError, shorten
 from .policies.adapter import load_adapter
 from .policies.loading import load_policy
 from .policies.policy import Policy
-from .runs.checkpoints import newest_checkpoint
 from .runs.history import read_history
 from .runs.record import StepRecord
+from .runs.restore import newest_checkpoint
 from .runs.run_file import read_run
 from .settings import TrainSettings
 

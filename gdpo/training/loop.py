@@ -21,9 +21,10 @@ from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scoring import score_rewards
 from ..rollouts import Rollouts, sample
-from ..runs.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from ..runs.checkpoints import renew_marks, save_checkpoint
 from ..runs.folder import Run
 from ..runs.record import StepRecord
+from ..runs.restore import restore_checkpoint
 from ..settings import TrainSettings
 from ..to_json import to_json
 from ..update.reward_gradients import RewardGradients
@@ -52,7 +53,8 @@ class Loop:
     ) -> None:
         self.step = 0
         self.converged = False
-        self._saved = -1
+        self._saved = self._recorded = -1
+        self._renewed = False  # whether the newest checkpoint does not know the newest record
         self._evaluations = evaluations
         self._model, self._tokenizer = model, base.tokenizer
         self._objective, self._settings = objective, settings
@@ -104,34 +106,41 @@ class Loop:
         if self._evaluations.is_due(self.step):
             record = self._evaluations.add(self.step, self._model, self._tokenizer, self._progress)
             self._run.append(record)
+            self._renewed = True
             self._progress.record(dict(record))
         self.converged = self._settings.stop_when_converged and self._evaluations.converged
 
     def resume(self) -> None:
         """Go to the newest checkpoint, or to the start, and forget what was recorded after it."""
-        checkpoint = newest_checkpoint(self._run.folder)
+        checkpoint = restore_checkpoint(self._run.folder)
         if checkpoint is not None:
-            adapter, state = load_checkpoint(checkpoint, self._optimizer)
-            write_adapter(self._model, adapter)
-            self._director.restore(state["director"])
+            write_adapter(self._model, checkpoint.adapter)
+            whole = self._optimizer.state_dict()
+            self._optimizer.load_state_dict({**whole, "state": checkpoint.slots})
+            self._director.restore(checkpoint.state["director"])
             self._directed = self._director.state()
-            self.step = self._saved = state["step"]
-        self._run.rewind(self.step)
-        self._evaluations.restore(self._run.evaluations(self._objective.names))
+            self.step = self._recorded = checkpoint.state["step"]
+            self._saved = self.step if checkpoint.records else -1  # an old one is written anew
+        self._run.cut(self.step, checkpoint and checkpoint.records)
+        history = self._run.history(self._objective.names)
+        self._evaluations.restore({r["step"]: r["eval"] for r in history if "eval" in r})
 
     def save(self) -> None:
-        """Write a checkpoint of the last finished step, unless there is one.
+        """Write a checkpoint of the last finished step, or let the one that is there vouch for later records.
 
-        An interrupt in the middle of the optimiser's step leaves nothing to save: the run then goes on from
-        the checkpoint before.
+        An interrupt in the middle of the optimiser's step, or before its record is written, leaves nothing to save:
+        the run then goes on from the checkpoint before.
         """
-        if self._torn or self.step in {self._saved, 0}:
+        if self._torn or self.step == 0 or self._recorded != self.step:
             return
-        state = {"director": self._directed}
-        save_checkpoint(
-            self._run.folder, self.step, read_adapter(self._model), self._optimizer, state
-        )
-        self._saved = self.step
+        records = self._run.marks()
+        if self.step != self._saved:
+            adapter, state = read_adapter(self._model), {"director": self._directed}
+            save_checkpoint(self._run.folder, self.step, adapter, self._optimizer, state, records)
+            self._saved = self.step
+        elif self._renewed:
+            renew_marks(self._run.folder, self.step, records)
+        self._renewed = False
 
     def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
         settings = self._settings
@@ -185,6 +194,7 @@ class Loop:
         plain, texts = to_json(record), to_json(samples)
         self._run.append(plain)
         self._run.append_completions(texts)
+        self._recorded = self.step
         self._progress.record({**plain, "sample": texts[0]})
 
     def _phase(self, name: str) -> None:
