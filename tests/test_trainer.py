@@ -177,7 +177,7 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
     script = (
         "import sys; sys.path[:0] = sys.argv[1:3]\n"
         "from pathlib import Path\n"
-        "from test_trainer import *\n"
+        "from tests.test_trainer import *\n"
         "class Slow(Progress):\n"
         "    def record(self, record):\n"
         "        if record['step'] == 3:\n"

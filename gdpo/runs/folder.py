@@ -14,11 +14,13 @@ from typing import Any
 from ..atomic import make_folder, replacing_folder, write_atomically
 from ..errors import TrainingError
 from ..policies.adapter import Adapter, save_adapter
+from ..scratch import EXPORT_PREFIX, remove_leftovers
+from .differences import check_identity
 from .disk import remove_strays, writing
 from .history import COMPLETIONS_FILE, HISTORY_FILE, length_until, read_history
 from .journal import Journal
 from .record import CompletionRecord, StepRecord
-from .run_file import RUN_FILE, check_identity, read_identity
+from .run_file import RUN_FILE, read_run
 from .seal import Records
 
 
@@ -113,7 +115,10 @@ def _begin_or_check(folder: Path, content: dict[str, Any]) -> None:
     with writing(folder):
         remove_strays(folder)
         remove_strays(folder / "checkpoints")
+        for inner in folder.iterdir():  # exports that were killed
+            if inner.is_dir() and not inner.is_symlink():
+                remove_leftovers(inner, EXPORT_PREFIX)
         if not file.is_file():
             write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
             return
-    check_identity(folder, read_identity(folder), content["identity"])
+    check_identity(folder, read_run(folder)["identity"], content["identity"])
