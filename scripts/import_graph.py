@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("gdpo.errors", "gdpo.options", "gdpo.settings", "gdpo.prompts", "gdpo.progress"),
         *("gdpo.polling", "gdpo.allocator", "gdpo.out_of_memory", "gdpo.to_json", "gdpo.starter"),
         *("gdpo.optimizers", "gdpo.version", "gdpo.identity", "gdpo.atomic"),
-        *("gdpo.scratch", "gdpo.libraries"),
+        *("gdpo.scratch", "gdpo.libraries", "gdpo.printable"),
     ),
     ("gdpo.policies", "gdpo.rewards"),
     ("gdpo.rollouts", "gdpo.llamacpp"),

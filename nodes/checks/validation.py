@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...gdpo.errors import WorkflowError, shorten
+from ...gdpo.printable import printable
 from .values import WIDGET_TYPES, InputType, check_value, links_to, split_types
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def check_workflow(graph: Graph, classes: Mapping[str, type]) -> tuple[str, ...]
     problems += [f"the links form a cycle: {cycle}; cut one of them" for cycle in cycles]
     problems += [text for key in order for text in _input_problems(key, graph, usable, classes)]
     if problems:
-        raise WorkflowError("\n".join(problems))
+        raise WorkflowError("\n".join(map(printable, problems)))
     for key in usable.keys() - set(order):
         logger.warning("%s: no output node needs it, it does not run", _label(graph, key))
     return tuple(order)
