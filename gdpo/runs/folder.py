@@ -15,6 +15,7 @@ from ..atomic import make_folder, replacing_folder, write_atomically
 from ..errors import TrainingError
 from ..policies.adapter import Adapter, save_adapter
 from ..scratch import EXPORT_PREFIX, remove_leftovers
+from .checkpoints import checkpoint_folders
 from .differences import check_identity
 from .disk import remove_strays, writing
 from .history import COMPLETIONS_FILE, HISTORY_FILE, length_until, read_history
@@ -118,7 +119,13 @@ def _begin_or_check(folder: Path, content: dict[str, Any]) -> None:
         for inner in folder.iterdir():  # exports that were killed
             if inner.is_dir() and not inner.is_symlink():
                 remove_leftovers(inner, EXPORT_PREFIX)
-        if not file.is_file():
+        if not file.is_file() and not _is_begun(folder):
             write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
             return
     check_identity(folder, read_run(folder)["identity"], content["identity"])
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a training has left something here that only its `run.json` can tell from another's."""
+    history = folder / HISTORY_FILE
+    return bool(checkpoint_folders(folder)) or (history.is_file() and history.stat().st_size > 0)
