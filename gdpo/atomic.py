@@ -1,11 +1,15 @@
-"""Files and folders that are written whole or not at all, even when the process is killed in the middle."""
+"""Files and folders that are written whole or not at all, even when the process is killed or the power fails.
+
+A file that is written to is in the system's memory at first; it survives a power failure after `sync_file`, and its
+name after `sync_folder` on the folder.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -34,8 +38,10 @@ def replacing_file(file: Path) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)
+        sync_folder(file.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be gone; the first error says so
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -54,10 +60,36 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        for file in filter(Path.is_file, temporary.rglob("*")):
-            with file.open("rb+") as stream:
-                os.fsync(stream.fileno())
+        for path in temporary.rglob("*"):
+            (sync_folder if path.is_dir() else sync_file)(path)
+        sync_folder(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_file(file: Path) -> None:
+    """Return when the content of `file` is on the disk."""
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in `folder` are on the disk; Windows, which opens no folders, sees to that itself."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, all of them on the disk when this returns."""
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in absent:
+        sync_folder(path.parent)

@@ -16,9 +16,15 @@ replaced by a default because it failed.
 
 from __future__ import annotations
 
+from .printable import printable
+
 
 class GDPOError(Exception):
-    """Base of everything the pack raises on purpose."""
+    """Base of everything the pack raises on purpose; its message can be printed, whoever's text is in it."""
+
+    def __init__(self, message: str = "") -> None:
+        """Make the message printable, and one line of it."""
+        super().__init__(printable(message))
 
 
 class PromptError(GDPOError):
@@ -50,7 +56,11 @@ class InferenceError(GDPOError):
 
 
 class WorkflowError(GDPOError):
-    """A workflow file, or a node's input, is not valid."""
+    """A workflow file, or a node's input, is not valid; there may be a line for each problem."""
+
+    def __init__(self, message: str = "") -> None:
+        """Make the message printable."""
+        Exception.__init__(self, printable(message, lines=True))
 
 
 def shorten(value: object, limit: int = 80) -> str:

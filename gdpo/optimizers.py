@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .errors import TrainingError
+from .libraries import needed
 
 OPTIMIZERS = ("adamw", "sgd", "adamw_8bit")
 # beta2 0.99: a run has hundreds of steps, not the hundred thousands that 0.999 remembers.
@@ -18,7 +19,7 @@ def make_optimizer(
     """The optimiser `name` of `OPTIMIZERS`.
 
     Raises:
-        TrainingError: The name is unknown, or bitsandbytes is missing.
+        TrainingError: The name is unknown, or bitsandbytes is missing or broken.
     """
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr=learning_rate, betas=_BETAS, weight_decay=0.0)

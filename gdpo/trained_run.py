@@ -11,9 +11,10 @@ from .errors import TrainingError, shorten
 from .policies.adapter import load_adapter
 from .policies.loading import load_policy
 from .policies.policy import Policy
-from .runs.checkpoints import newest_checkpoint
+from .runs.differences import base_difference
 from .runs.history import read_history
 from .runs.record import StepRecord
+from .runs.restore import newest_checkpoint
 from .runs.run_file import read_run
 from .settings import TrainSettings
 
@@ -73,10 +74,11 @@ class TrainedRun:
         identity = self._description["identity"]
         options.setdefault("precision", identity.get("precision", "auto"))
         loaded = load_policy(source, **options).base
-        if loaded.digest != identity.get("weights"):
+        changed = base_difference(identity, loaded)
+        if changed:
             raise TrainingError(
-                f"The model {shorten(str(source))} is not the one that the run {self.folder.name!r} was trained on; "
-                "name the right one with `load(base=...)`."
+                f"The model {shorten(str(source))} is not the one that the run {self.folder.name!r} was trained on: it "
+                f"has {changed}; name the right one with `load(base=...)`."
             )
         return Policy(loaded, adapter, self.folder)
 

@@ -11,7 +11,7 @@ from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
-from ..gdpo.runs.choose import choose_folder
+from ..gdpo.runs.choose import choose_name
 from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
@@ -140,9 +140,10 @@ def _kept(workflow: dict | None) -> dict | None:
         raise WorkflowError("the workflow is nested too deeply; load the original file") from error
 
 
-def _tell(folder: Path, run_name: str) -> str:
+def _tell(folder: Path, run_name: str, why: str) -> str:
     """Which folder the training uses, and why that one."""
     if (folder / RUN_FILE).exists():
         return f"continuing the run {folder.name} (same settings), in gdpo/{folder.name}"
     other = "" if folder.name == run_name else f"; {run_name} is left as it is"
-    return f"new run {folder.name}, in gdpo/{folder.name}{other}"
+    reason = f" ({why})" if why else ""
+    return f"new run {folder.name}, in gdpo/{folder.name}{other}{reason}"

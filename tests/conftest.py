@@ -15,6 +15,12 @@ for name, value in waiting_settings().items():
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of killed trainings run for longer than each change deserves."""
+    parser.addoption("--kills", type=int, default=12, help="number of trainings to kill")
+
+
 TEXT = (
     "the printer does not print and the screen stays black please restart the router then check the cable "
     "thank you sorry for the trouble I am happy to help with your order number 0123456789 ?!.,:;"

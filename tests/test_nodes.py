@@ -299,6 +299,8 @@ BAD_NAMES = [
         "com1",
         "LPT9.txt",
         "aux.tar.gz",
+        "nul .x",
+        "CON .txt",
         "COM¹",
         "conin$",
         "a.",

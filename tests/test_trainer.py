@@ -485,18 +485,9 @@ def test_a_failing_reward_stops_the_step_and_keeps_the_run(tiny_policy, tmp_path
     assert (tmp_path / "run" / "checkpoints" / "step-000002").is_dir()
 
 
-def test_a_damaged_checkpoint_is_named(tiny_policy, tmp_path):
-    train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=2), tmp_path / "run")
-    (tmp_path / "run" / "checkpoints" / "step-000002" / "optimizer.safetensors").write_bytes(
-        b"torn"
-    )
-    with pytest.raises(TrainingError, match=r"step-000002.*delete it"):
-        train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
-
-
 def test_a_run_folder_that_cannot_be_made_is_named(tiny_policy, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TrainingError, match=r"file/run.*cannot be made"):
+    with pytest.raises(TrainingError, match=r"file/run.*cannot be written"):
         train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "file" / "run")
 
 

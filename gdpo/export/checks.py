@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
@@ -62,7 +63,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
     targets = _targets(folder, name, types)
     _check_adapter(policy)
     source = source_folder(policy)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config = _read_config(source / "config.json")
     if "quantization_config" in config:
         method = config["quantization_config"].get("quant_method", "unknown")
         raise ExportError(
@@ -86,6 +87,21 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
     plan = ExportPlan(source, converter, precision, targets, parameters)
     _check_disk(plan, folder)
     return plan
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The configuration of the base, whose files may have changed since it was loaded."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ExportError(
+            f"{str(file)!r} cannot be read ({shorten(str(error), 120)}); get the model's original file."
+        ) from error
+    if not isinstance(config, dict):
+        raise ExportError(
+            f"{str(file)!r} should hold a JSON object. Found {shorten(config)}; get the model's original file."
+        )
+    return config
 
 
 def source_folder(policy: Policy) -> Path:

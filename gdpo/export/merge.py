@@ -11,26 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExportError
+from ..errors import ExportError, shorten
+from ..policies.digest import TOKENIZER_FILES
 from ..policies.loading import load_policy
 from ..policies.policy import Policy
-
-# The base's own tokenizer files. Saving a tokenizer again loses some of them (transformers 5 drops
-# tokenizer.model), and the result then tokenises differently without any error.
-_TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tekken.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
 
 
 def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
@@ -40,7 +24,7 @@ def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
         ExportError: The files are no longer those that the policy was trained on.
     """
     base = load_policy(source, precision=precision, device="cpu").base
-    if base.digest != policy.base.digest:
+    if (base.digest, base.texts) != (policy.base.digest, policy.base.texts):
         raise ExportError(
             f"The model in {str(source)!r} has changed since it was loaded for training; restore its files, or load "
             "and train it again."
@@ -61,9 +45,15 @@ def save_merged(model: Any, source: Path, folder: Path) -> None:
             model = model.merge_and_unload(safe_merge=True)
         model.save_pretrained(folder)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ExportError(f"The trained model could not be merged and saved ({error}).") from error
+        reason = shorten(" ".join(str(error).split()), 200)
+        raise ExportError(
+            f"The trained model cannot be merged and saved ({reason}); free space, or train again if its weights are "
+            "not finite."
+        ) from error
     _keep_config(model, source, folder)
-    for name in _TOKENIZER_FILES:
+    # The base's own files. Saving a tokenizer again loses some of them (transformers 5 drops tokenizer.model), and
+    # the result then tokenises differently without any error.
+    for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     for extra in source.glob("additional_chat_templates/*.jinja"):
@@ -79,6 +69,11 @@ def _keep_config(model: Any, source: Path, folder: Path) -> None:
     """
     own = source / "config.json"
     # The converter chooses its program by the first name; only that of the class which was loaded and merged is right.
-    named = json.loads(own.read_text(encoding="utf-8")).get("architectures")
+    try:
+        named = json.loads(own.read_text(encoding="utf-8")).get("architectures")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ExportError(
+            f"{str(own)!r} is damaged ({' '.join(str(error).split())}); get the model's original file."
+        ) from error
     if isinstance(named, list) and named[:1] == [type(model).__name__]:
         shutil.copyfile(own, folder / "config.json")

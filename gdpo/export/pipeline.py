@@ -6,20 +6,21 @@ import gc
 import json
 import logging
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from ..atomic import write_atomically
-from ..errors import ExportError
+from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_version
 from ..policies.policy import Policy, attached
 from ..progress import Progress
 from ..prompts import Prompt, as_prompts
 from ..rewards.reward import Reward
+from ..scratch import EXPORT_PREFIX, scratch_folder
 from .checks import plan_export
 from .conversion import Job, convert, quantize
 from .formats import limit, wide_type
@@ -70,21 +71,27 @@ def export_gguf(
     folder = Path(folder).absolute()  # the workers start in another folder
     name = (policy.run or Path(policy.base.source)).name if name is None else name
     plan = plan_export(policy, folder, name, types)
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(
-            dir=folder, prefix=".export-", ignore_cleanup_errors=True
-        )
+        with scratch_folder(EXPORT_PREFIX, folder) as work:
+            job = Job(policy, plan, name, work, tuple(rewards) if prompts else (), progress)
+            material = gather(policy, prompts, progress) if runtime_version() else None
+            reference = _merge(job, material)
+            files = convert(job)
+            return _finish(job, files, material, reference)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what a disk raises inside the block into one line with the remedy."""
+    try:
+        yield
     except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
         raise ExportError(
-            f"{str(folder)!r} cannot be written ({error.strerror}); choose another."
+            f"{str(folder)!r} cannot be written ({shorten(reason, 120)}); free space, restore the folder and its "
+            "permissions, or choose another."
         ) from error
-    with scratch as work:
-        job = Job(policy, plan, name, Path(work), tuple(rewards) if prompts else (), progress)
-        material = gather(policy, prompts, progress) if runtime_version() else None
-        reference = _merge(job, material)
-        files = convert(job)
-        return _finish(job, files, material, reference)
 
 
 def _merge(job: Job, material: Material | None) -> list[Tensor]:

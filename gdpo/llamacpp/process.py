@@ -13,15 +13,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import disk_usage
 
-from ..errors import ExportError, GDPOError
+from ..errors import ExportError, GDPOError, shorten
+from ..scratch import scratch_folder
+from .idleness import Idleness
 from .surroundings import environment, package_folders
 
 START = Path(__file__).with_name("start.py")
 LLAMA_WORKER = Path(__file__).with_name("worker.py")
+# A worker that used no processor and gave no result for so long does not come back.
+IDLE_SECONDS = 900.0
 
+_FULL_BYTES = 2**20
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 5.0
 # Isolated from the user's own start-up files and module paths; unbuffered, in UTF-8.
@@ -35,8 +42,11 @@ def run_worker(
     poll: Callable[[], None] = lambda: None,
     on_lines: Callable[[int], None] = lambda lines: None,
     error: type[GDPOError] = ExportError,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> list[dict]:
     """Run `script` with `request` and return the lines of its response.
+
+    The worker ends when this process does, even if that is killed.
 
     Args:
         script: The worker program.
@@ -44,26 +54,55 @@ def run_worker(
         poll: Called while the worker runs; if it raises, the worker is killed.
         on_lines: Called with the number of response lines whenever more have come; may raise too.
         error: Raised when the worker fails, with the reason the worker or llama.cpp gave.
+        idle_seconds: A worker that does nothing for so long is killed, which is an error.
 
     Raises:
         GDPOError: Of the class `error`.
     """
-    with tempfile.TemporaryDirectory(prefix="gdpo-", ignore_cleanup_errors=True) as scratch:
-        folder = Path(scratch).absolute()
+    task = str(request.get("task", "The worker"))
+    with _scratch(task, error) as folder:
         response = folder / "response.jsonl"
         response.touch()
         process = _start(script, request, folder)
         try:
-            code = _wait(process, response, poll, on_lines)
+            code = _wait(process, response, poll, on_lines, idle_seconds)
+        except _IdleError as idle:
+            raise error(
+                f"{task} failed: it did nothing for {idle_seconds:.0f} s; try again, and restart the machine or its "
+                "driver if it happens again."
+            ) from idle
         finally:
             _kill(process)
         lines = _read_lines(response)
         if code != 0 or not lines or "error" in lines[-1]:
             text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-            raise error(
-                f"{request.get('task', 'The worker')} failed: {_reason(code, lines, text)}."
-            )
+            reason = _reason(code, lines, text)
+            raise error(f"{task} failed: {reason}{_full(folder)}.")
         return lines
+
+
+@contextmanager
+def _scratch(task: str, error: type[GDPOError]) -> Iterator[Path]:
+    """A folder for one worker; what the disk raises becomes `error`."""
+    try:
+        with scratch_folder("gdpo-") as folder:
+            yield folder
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise error(
+            f"{task} failed: the folder for temporary files cannot be written ({shorten(reason, 120)}); free space in "
+            "it, or set TMPDIR to another folder."
+        ) from problem
+
+
+def _full(folder: Path) -> str:
+    """A hint where the temporary folder is full: a worker then fails in many ways, often without a word."""
+    if disk_usage(folder).free >= _FULL_BYTES:
+        return ""
+    return (
+        f"; the folder for temporary files {tempfile.gettempdir()!r} is full: free space in it, or set TMPDIR to "
+        "another folder"
+    )
 
 
 def _start(script: Path, request: Mapping[str, object], folder: Path) -> subprocess.Popen:
@@ -82,7 +121,7 @@ def _start(script: Path, request: Mapping[str, object], folder: Path) -> subproc
                 *(sys.executable, *_PYTHON, str(START), str(script.absolute())),
                 *(str(folder / "request.json"), str(folder / "response.jsonl")),
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to: it ends when this process does
             stdout=log,
             stderr=log,
             cwd=empty,
@@ -91,13 +130,18 @@ def _start(script: Path, request: Mapping[str, object], folder: Path) -> subproc
         )
 
 
+class _IdleError(Exception):
+    """The worker does nothing any more."""
+
+
 def _wait(
     process: subprocess.Popen,
     response: Path,
     poll: Callable[[], None],
     on_lines: Callable[[int], None],
+    idle_seconds: float,
 ) -> int:
-    known = 0
+    known, idleness = 0, Idleness(process.pid)
     while True:
         try:
             code = process.wait(_POLL_SECONDS)
@@ -110,12 +154,16 @@ def _wait(
             on_lines(count)
         if code is not None:
             return code
+        if idleness.seconds(count) > idle_seconds:
+            raise _IdleError
 
 
 def _kill(process: subprocess.Popen) -> None:
     if process.poll() is None:
         process.kill()
         process.wait(_KILL_SECONDS)
+    if process.stdin:
+        process.stdin.close()
 
 
 def _read_lines(response: Path) -> list[dict]:

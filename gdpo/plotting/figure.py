@@ -15,6 +15,7 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..errors import TrainingError, shorten
+from ..libraries import needed
 from . import panels
 from .conflict_map import draw_conflicts
 from .data import LINES, FigureContent, Records
@@ -34,10 +35,11 @@ def plot_convergence(runs: Mapping[str, Records], path: str | Path | None = None
         Shape (height, width, 3), uint8.
 
     Raises:
-        TrainingError: There is no run or too many, or the file cannot be written.
+        TrainingError: There is no run or too many, the file cannot be written, or a library is missing or broken.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with needed("matplotlib", "The figure", TrainingError):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     if not 1 <= len(runs) <= len(LINES):
         raise TrainingError(f"A figure shows 1 to {len(LINES)} runs. Found {len(runs)}.")
@@ -72,7 +74,8 @@ def _draw(figure: Any, content: FigureContent) -> None:
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> None:
-    from PIL import Image
+    with needed("Pillow", "Writing the figure", TrainingError):
+        from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
@@ -80,5 +83,6 @@ def _write_png(pixels: np.ndarray, path: Path) -> None:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise TrainingError(
-            f"The figure cannot be written to {shorten(str(path), 200)}: {error.strerror}."
+            f"The figure cannot be written to {shorten(str(path), 200)}: {error.strerror}; free "
+            "space or restore the folder and its permissions."
         ) from error

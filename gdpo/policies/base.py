@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +45,8 @@ class Base:
     """A frozen causal language model in evaluation mode, with its tokenizer.
 
     `source` is the folder or hub id it came from, `precision` what "auto" became, `device` where it works:
-    `put_away` moves it off there, and the next use brings it back. `digest` stands for its files' content.
+    `put_away` moves it off there, and the next use brings it back. `digest` stands for the content of its weights
+    and configuration, `texts` for that of each file that makes tokens of prompts or ends a completion.
     """
 
     model: Any
@@ -54,6 +55,7 @@ class Base:
     precision: str
     device: str
     digest: str
+    texts: Mapping[str, str] = field(default_factory=dict)
     lock: Occupancy = field(default_factory=Occupancy, repr=False)
 
 

@@ -6,7 +6,6 @@ other files, other models and kernels, which libraries then open, load and downl
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ _DATA = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 _MAX_WEIGHTS_PER_BYTE = 8
 # A tokenizer has tens of megabytes, other JSON files far less; parsing takes some ten times that in memory.
 _MAX_JSON_BYTES = 256 * 2**20
-# Of each end of a file of weights: larger than its header, so that weights are among it.
-_SAMPLE_BYTES = 16 * 2**20
 
 
 def check_model_folder(folder: Path) -> None:
@@ -51,23 +48,6 @@ def check_model_folder(folder: Path) -> None:
     for index in folder.glob("*.index.json"):
         _check_index(index)
     _check_size(folder)
-
-
-def digest_folder(folder: Path) -> str:
-    """Tells whether two folders hold the same model: of its configuration, and of samples of its weights.
-
-    Both ends of each file are read, which a changed model always differs in somewhere; reading tens of
-    gigabytes at each start would take minutes.
-    """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted(folder.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(_SAMPLE_BYTES))
-            stream.seek(max(0, size - _SAMPLE_BYTES))
-            digest.update(stream.read())
-    return digest.hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ..errors import PolicyError
 from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument
-from .folder_checks import check_model_folder, digest_folder, read_json
+from .digest import digest_folder, digest_texts
+from .folder_checks import check_model_folder, read_json
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
 from .template_limits import check_template
@@ -64,7 +65,8 @@ def load_policy(
         logger.warning(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
         )
-    return Policy(Base(module, tokenizer, source, precision, device, digest_folder(folder)))
+    sums = digest_folder(folder), digest_texts(folder)
+    return Policy(Base(module, tokenizer, source, precision, device, *sums))
 
 
 def _resolve_source(model: str | Path) -> str:

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from ..errors import RewardError, shorten
+from ..libraries import needed
 
 MAX_PATTERN_CHARACTERS = 1_000
 MAX_TEXT_CHARACTERS = 100_000
@@ -30,7 +31,8 @@ def compile_pattern(text: str, *, ignore_case: bool = False) -> Any:
         RewardError: The pattern is empty, too long, not valid, recursive, or repeats something too
             often.
     """
-    import regex
+    with needed("regex", "A pattern", RewardError):
+        import regex
 
     if not text or len(text) > MAX_PATTERN_CHARACTERS:
         raise RewardError(

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from ..errors import RewardError, shorten
+from ..libraries import needed
 from ..options import check_options, option
 from ..prompts import Prompt
 from .bounded_regex import compile_pattern, search
@@ -101,8 +102,9 @@ def _depth(value: object) -> int:
 @lru_cache(maxsize=32)
 def _validator(text: str) -> Any:
     """A validator that fetches nothing and is bounded in time."""
-    import jsonschema
-    import referencing
+    with needed("jsonschema", "The reward JSONSchema", RewardError):
+        import jsonschema
+        import referencing
 
     schema = _parse_schema(text)
     base = _draft(schema)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import RewardError, shorten
+from ..libraries import needed
 from ..prompts import Prompt
 
 # Scripts written without spaces: here each character counts as a word. The long-vowel mark belongs
@@ -30,7 +31,8 @@ _SAME_CHARACTER = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "−": "-", 
 @lru_cache(maxsize=1024)
 def trusted_regex(pattern: str) -> Any:
     """A compiled pattern of our own making, from the `regex` library, which knows scripts."""
-    import regex
+    with needed("regex", "This reward", RewardError):
+        import regex
 
     return regex.compile(pattern)
 
@@ -80,7 +82,8 @@ def is_blank(text: str) -> bool:
 
 def phrase(text: str) -> str:
     """A pattern that finds `text` in normalised text, as whole words where words are separated."""
-    import regex
+    with needed("regex", "This reward", RewardError):
+        import regex
 
     parts = normalise(text).split()
     at_edge = trusted_regex(EDGE).match

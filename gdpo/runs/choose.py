@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
+from .differences import first_difference
 from .history import HISTORY_FILE
-from .run_file import RUN_FILE, differences, read_identity
+from .run_file import RUN_FILE, read_run
 
 
 def choose_folder(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> Path:
@@ -27,12 +28,23 @@ def choose_folder(root: Path, name: str, identity: dict[str, Any], *, fresh: boo
     Returns:
         The newest run that is equal to `identity`, else the next name that no run has.
     """
+    return root / choose_name(root, name, identity, fresh=fresh)[0]
+
+
+def choose_name(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> tuple[str, str]:
+    """The name of the folder that `choose_folder` chooses, and why not that of the newest run.
+
+    The reason is a clause; it is empty where the newest run goes on, where there is none, and with `fresh`.
+    """
     numbers = sorted(_run_numbers(root, name))
+    newest = ""
     for number in [] if fresh else reversed(numbers):
         folder = root / _numbered(name, number)
-        if _is_equal_run(root, folder, identity):
-            return folder
-    return root / _numbered(name, numbers[-1] + 1 if numbers else 1)
+        why = _why_not(root, folder, identity)
+        if not why:
+            return folder.name, newest
+        newest = newest or f"{folder.name} does not go on: {why}"
+    return _numbered(name, numbers[-1] + 1 if numbers else 1), newest
 
 
 def _run_numbers(root: Path, name: str) -> Iterator[int]:
@@ -53,10 +65,15 @@ def _holds_run(folder: Path) -> bool:
     return any((folder / file).exists() for file in (RUN_FILE, HISTORY_FILE, "adapter"))
 
 
-def _is_equal_run(root: Path, folder: Path, identity: dict[str, Any]) -> bool:
+def _why_not(root: Path, folder: Path, identity: dict[str, Any]) -> str:
+    """Why the run in `folder` cannot go on with this identity, as a clause; empty if it can."""
     file = folder / RUN_FILE
     try:
-        inside = file.resolve(strict=True).is_relative_to(root.resolve())
-        return inside and not differences(read_identity(folder), identity)
-    except (OSError, TrainingError):  # absent or damaged: left alone
-        return False
+        if not file.resolve(strict=True).is_relative_to(root.resolve()):
+            return "it leads out of the output folder by a symlink"
+        changed = first_difference(read_run(folder)["identity"], identity)
+    except OSError as error:  # absent or damaged: left alone
+        return f"its {RUN_FILE} cannot be read ({error.strerror})"
+    except TrainingError as error:
+        return str(error).rstrip(".")
+    return changed and f"it has {changed}"

@@ -6,48 +6,66 @@ The same settings continue the run in it, other settings are refused: nothing th
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing_folder, write_atomically
+from ..atomic import make_folder, replacing_folder, write_atomically
 from ..errors import TrainingError
 from ..policies.adapter import Adapter, save_adapter
-from .history import (
-    COMPLETIONS_FILE,
-    HISTORY_FILE,
-    append_line,
-    read_history,
-    rewind,
-)
-from .record import CompletionRecord, Evaluation, StepRecord
-from .run_file import RUN_FILE, check_identity, read_identity
+from ..scratch import EXPORT_PREFIX, remove_leftovers
+from .checkpoints import checkpoint_folders
+from .differences import check_identity
+from .disk import remove_strays, writing
+from .history import COMPLETIONS_FILE, HISTORY_FILE, length_until, read_history
+from .journal import Journal
+from .record import CompletionRecord, StepRecord
+from .run_file import RUN_FILE, read_run
+from .seal import Records
 
 
-@dataclass(frozen=True)
 class Run:
-    """An opened, locked run folder."""
+    """An opened, locked run folder; `cut` has to come before anything is appended."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        """Take up the run in `folder`."""
+        self.folder = folder
+        self._history = Journal(folder / HISTORY_FILE)
+        self._completions = Journal(folder / COMPLETIONS_FILE)
 
     def append(self, record: StepRecord) -> None:
         """Append one record, plain JSON, to the history."""
-        append_line(self.folder / HISTORY_FILE, record)
+        self._history.append(record)
 
     def append_completions(self, records: Sequence[CompletionRecord]) -> None:
         """Append sampled completions with their rewards, plain JSON."""
         for record in records:
-            append_line(self.folder / COMPLETIONS_FILE, record)
+            self._completions.append(record)
 
-    def rewind(self, step: int) -> None:
-        """Drop what was recorded after `step`."""
-        rewind(self.folder, step)
+    def marks(self) -> Records:
+        """How far the records are written, after all of them have reached the disk."""
+        return {"history": self._history.mark(), "completions": self._completions.mark()}
 
-    def evaluations(self, names: Sequence[str]) -> dict[int, Evaluation]:
-        """Every evaluation so far, by its step.
+    def cut(self, step: int, records: Records | None) -> None:
+        """Drop what was recorded after a checkpoint: a resumed run makes it again. What stays is not changed.
+
+        Args:
+            step: Step of the checkpoint; 0 without one.
+            records: Marks in the checkpoint; None where it has none.
+
+        Raises:
+            TrainingError: A file is shorter than its mark, damaged, or cannot be written.
+        """
+        if records:
+            lengths = records["history"]["bytes"], records["completions"]["bytes"]
+        else:
+            lengths = length_until(self.folder, step) if step else (0, 0)
+        self._history.cut(lengths[0])
+        self._completions.cut(lengths[1])
+
+    def history(self, names: Sequence[str]) -> tuple[StepRecord, ...]:
+        """One record for each step so far.
 
         Args:
             names: The rewards of the run.
@@ -55,12 +73,12 @@ class Run:
         Raises:
             TrainingError: The history is damaged, or of other rewards.
         """
-        return {r["step"]: r["eval"] for r in read_history(self.folder, names) if "eval" in r}
+        return read_history(self.folder, names)
 
     def finish(self, adapter: Adapter) -> None:
         """Write the final adapter, whole or not at all."""
-        with replacing_folder(self.folder / "adapter") as folder:
-            save_adapter(adapter, folder)
+        with writing(self.folder), replacing_folder(self.folder / "adapter") as made:
+            save_adapter(adapter, made)
 
 
 @contextmanager
@@ -76,28 +94,38 @@ def opened_run(folder: Path, content: dict[str, Any]) -> Iterator[Run]:
     """
     from filelock import FileLock, Timeout
 
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"The run folder {str(folder)!r} cannot be made ({error.strerror}); free space or choose another output "
-            "folder."
-        ) from error
     lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    with writing(folder):
+        make_folder(folder / "checkpoints")
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise TrainingError(
+                f"The run {folder.name!r} is being trained right now; wait for it or choose another `run_name`."
+            ) from error
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise TrainingError(
-            f"The run {folder.name!r} is being trained right now; wait for it or choose another `run_name`."
-        ) from error
-    try:
-        file = folder / RUN_FILE
-        if file.is_file():
-            check_identity(folder, read_identity(folder), content["identity"])
-        else:
-            write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
-        for torn in (folder / "checkpoints").glob(".step-*"):  # left by a process that was killed
-            shutil.rmtree(torn, ignore_errors=True)
+        _begin_or_check(folder, content)
         yield Run(folder)
     finally:
         lock.release()
+
+
+def _begin_or_check(folder: Path, content: dict[str, Any]) -> None:
+    """Clean up after killed processes, and write `run.json` or compare with it."""
+    file = folder / RUN_FILE
+    with writing(folder):
+        remove_strays(folder)
+        remove_strays(folder / "checkpoints")
+        for inner in folder.iterdir():  # exports that were killed
+            if inner.is_dir() and not inner.is_symlink():
+                remove_leftovers(inner, EXPORT_PREFIX)
+        if not file.is_file() and not _is_begun(folder):
+            write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False))
+            return
+    check_identity(folder, read_run(folder)["identity"], content["identity"])
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a training has left something here that only its `run.json` can tell from another's."""
+    history = folder / HISTORY_FILE
+    return bool(checkpoint_folders(folder)) or (history.is_file() and history.stat().st_size > 0)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..atomic import replacing_file
 from ..errors import TrainingError, shorten
 from .record import CompletionRecord, StepRecord, completion_from_json, step_from_json
 from .sequence import check_names, check_order, join_record
@@ -28,12 +27,6 @@ MAX_HISTORY_LINES = 1_000_000
 MAX_LINE_BYTES = 2**24
 
 Record = TypeVar("Record")
-
-
-def append_line(file: Path, record: Mapping[str, Any]) -> None:
-    """Append one record, plain JSON, and hand it to the operating system at once."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_history(folder: Path, names: Sequence[str] | None = None) -> tuple[StepRecord, ...]:
@@ -78,22 +71,27 @@ def newest_completion(folder: Path) -> CompletionRecord | None:
     return newest
 
 
-def rewind(folder: Path, step: int) -> None:
-    """Drop what was recorded after `step`: a resumed run makes it again. What stays is not changed.
+def length_until(folder: Path, step: int) -> tuple[int, int]:
+    """How many bytes of the history and of the completions were written up to `step`.
+
+    Checkpoints of older versions do not say it.
 
     Raises:
         TrainingError: A line of a file is not what a run writes.
     """
     history, completions = folder / HISTORY_FILE, folder / COMPLETIONS_FILE
-    _keep_until(history, step, _read_steps(history))
-    _keep_until(completions, step, _read_records(completions, completion_from_json))
+    return (
+        _length_until(step, _read_steps(history)),
+        _length_until(step, _read_records(completions, completion_from_json)),
+    )
 
 
-def _keep_until(file: Path, step: int, records: Iterator[tuple[int, bytes, Any]]) -> None:
-    with replacing_file(file) as stream:
-        for _, line, record in records:
-            if record["step"] <= step:
-                stream.write(line.rstrip(b"\r\n") + b"\n")
+def _length_until(step: int, records: Iterator[tuple[int, bytes, Any]]) -> int:
+    length = 0
+    for _, line, record in records:
+        if record["step"] <= step and line.endswith(b"\n"):
+            length += len(line)
+    return length
 
 
 def _read_steps(file: Path) -> Iterator[tuple[int, bytes, StepRecord]]:

@@ -21,8 +21,10 @@ from ..prompts import Prompt
 from ..rewards.reward import identify_reward
 from ..settings import TrainSettings
 from ..version import __version__
+from .differences import ROWS, describe_base, digest_prompts, digest_rows
 
 RUN_FILE = "run.json"
+FORMAT = 2  # 1 is what had no `format`
 _MAX_BYTES = 64 * 2**20
 _LIBRARIES = ("torch", "transformers", "peft", "torchjd", "bitsandbytes")
 
@@ -44,22 +46,18 @@ def identify(
         adapter = digest.hexdigest()
     return {
         "model": Path(policy.base.source).name,
-        "weights": policy.base.digest,
+        **describe_base(policy.base),
         "precision": policy.base.precision,
         "adapter": adapter,
-        "prompts": _digest(prompts),
-        "heldout": _digest(heldout),
+        "prompts": digest_prompts(prompts),
+        "heldout": digest_prompts(heldout),
         "rewards": [identify_reward(reward) for reward in objective.rewards],
         "method": _by_name(objective.method, METHODS),
         "weighting": _by_name(objective.weighting, WEIGHTINGS),
         "dispersion_floor": objective.dispersion_floor,
         "settings": options,
+        ROWS: {"prompts": digest_rows(prompts), "heldout": digest_rows(heldout)},
     }
-
-
-def _digest(prompts: Sequence[Prompt]) -> str:
-    text = json.dumps([[p.messages, dict(p.fields)] for p in prompts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _by_name(value: Method | Weighting, known: Mapping[str, Method | Weighting]) -> Any:
@@ -86,6 +84,7 @@ def describe_run(
         workflow: The graph that trained it, if any.
     """
     return {
+        "format": FORMAT,
         "gdpo": __version__,
         "identity": identity,
         "source": str(Path(source).absolute()) if Path(source).is_dir() else source,
@@ -109,47 +108,18 @@ def read_run(folder: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content["identity"]["settings"], dict):
             raise TypeError("its settings are no object")
+        version = content.get("format", 0)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TrainingError(
-            f"{str(file)!r} cannot be read ({shorten(reason)}); choose another `run_name`."
+            f"{str(file)!r} cannot be read ({shorten(reason)}); restore it from a copy, or choose another `run_name`."
         ) from error
-    return content
-
-
-def read_identity(folder: Path) -> dict[str, Any]:
-    """The identity of the run in a folder, its settings among the other entries.
-
-    Raises:
-        TrainingError: As for `read_run`.
-    """
-    identity = read_run(folder)["identity"]
-    return {**identity, **identity["settings"]}
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, old and new value of what is not equal; `old` comes from a file and holds its settings itself."""
-    new = json.loads(json.dumps({**new, **new["settings"]}))
-    return [
-        (key, old.get(key), new[key])
-        for key in new
-        if key != "settings" and old.get(key) != new[key]
-    ]
-
-
-def check_identity(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Compare the identity of the run in `folder` with that of the training that is to go on in it.
-
-    Raises:
-        TrainingError: They differ; the message names the first difference.
-    """
-    changed = differences(old, new)
-    if changed:
-        key, before, now = changed[0]
+    if isinstance(version, int) and version > FORMAT:
         raise TrainingError(
-            f"The run {folder.name!r} was trained with another `{key}` ({shorten(before, 40)} there, "
-            f"{shorten(now, 40)} here); choose another `run_name`."
+            f"{str(file)!r} was written by a newer version of this pack (format {version}, known up to {FORMAT}); "
+            "update the pack, or choose another `run_name`."
         )
+    return content
 
 
 def _versions() -> dict[str, str]:

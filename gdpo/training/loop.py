@@ -21,9 +21,10 @@ from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scoring import score_rewards
 from ..rollouts import Rollouts, sample
-from ..runs.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from ..runs.checkpoints import renew_marks, save_checkpoint
 from ..runs.folder import Run
 from ..runs.record import StepRecord
+from ..runs.restore import restore_checkpoint
 from ..settings import TrainSettings
 from ..to_json import to_json
 from ..update.reward_gradients import RewardGradients
@@ -31,6 +32,7 @@ from . import records
 from .evaluations import Evaluations
 from .gradient import Parts, StepGradient
 from .schedule import derive_seed, learning_rate
+from .standstill import Standstill
 
 # Completions of a step that are kept for reading.
 _SAMPLES = 4
@@ -53,14 +55,16 @@ class Loop:
         self.step = 0
         self.converged = False
         self._saved = -1
+        self._recorded = 0  # the step whose parameters and records are whole; -1 in between
+        self._renewed = False  # whether there are records that the checkpoint does not know
         self._evaluations = evaluations
+        self._standstill = Standstill(settings)
         self._model, self._tokenizer = model, base.tokenizer
         self._objective, self._settings = objective, settings
         self._run, self._progress = run, progress
         self._gradient = StepGradient(model, base, objective, settings, parts, progress.poll)
         self._director = self._gradient.director
         self._directed = self._director.state()  # after the last finished step
-        self._torn = False  # whether the parameters are those of no step
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(
             settings.optimizer, self._parameters, settings.learning_rate
@@ -69,16 +73,17 @@ class Loop:
     def advance(self, batch: list[Prompt]) -> None:
         """One optimiser step on a batch of B prompts."""
         step, watch = self.step + 1, records.Stopwatch()
+        self._standstill.check()
 
-        self._phase("sampling")
+        self._progress.phase("sampling", self.step, self._settings.steps)
         rollouts = self._sample(batch, step)
         watch.lap("sample")
 
-        self._phase("scoring")
+        self._progress.phase("scoring", self.step, self._settings.steps)
         rewards = self._score(batch, rollouts)  # (K, B, G)
         watch.lap("score")
 
-        self._phase("updating")
+        self._progress.phase("updating", self.step, self._settings.steps)
         plan = self._director.decide(self._director.observe(rewards))
         ratios, found = self._gradient.compute(plan, rewards, rollouts, step)
         products = found.gradients.inner_products().cpu()
@@ -96,6 +101,7 @@ class Loop:
             **records.describe_cost(rollouts, watch, str(self._model.device)),
         }
         self._write(record, batch, rollouts, rewards)
+        self._standstill.add(record)
         if step % self._settings.checkpoint_every == 0:
             self.save()
 
@@ -104,34 +110,42 @@ class Loop:
         if self._evaluations.is_due(self.step):
             record = self._evaluations.add(self.step, self._model, self._tokenizer, self._progress)
             self._run.append(record)
+            self._renewed = True
             self._progress.record(dict(record))
         self.converged = self._settings.stop_when_converged and self._evaluations.converged
 
     def resume(self) -> None:
         """Go to the newest checkpoint, or to the start, and forget what was recorded after it."""
-        checkpoint = newest_checkpoint(self._run.folder)
+        checkpoint = restore_checkpoint(self._run.folder)
         if checkpoint is not None:
-            adapter, state = load_checkpoint(checkpoint, self._optimizer)
-            write_adapter(self._model, adapter)
-            self._director.restore(state["director"])
+            write_adapter(self._model, checkpoint.adapter)
+            whole = self._optimizer.state_dict()
+            self._optimizer.load_state_dict({**whole, "state": checkpoint.slots})
+            self._director.restore(checkpoint.state["director"])
             self._directed = self._director.state()
-            self.step = self._saved = state["step"]
-        self._run.rewind(self.step)
-        self._evaluations.restore(self._run.evaluations(self._objective.names))
+            self.step = self._recorded = checkpoint.state["step"]
+            self._saved = self.step if checkpoint.records else -1  # an old one is written anew
+        self._run.cut(self.step, checkpoint and checkpoint.records)
+        history = self._run.history(self._objective.names)
+        self._standstill.add(*history)
+        self._evaluations.restore({r["step"]: r["eval"] for r in history if "eval" in r})
 
     def save(self) -> None:
-        """Write a checkpoint of the last finished step, unless there is one.
+        """Write a checkpoint of the last finished step, or let the one that is there vouch for later records.
 
-        An interrupt in the middle of the optimiser's step leaves nothing to save: the run then goes on from
-        the checkpoint before.
+        An interrupt between the optimiser's step and its record leaves nothing to save: the run then goes on from the
+        checkpoint before.
         """
-        if self._torn or self.step in {self._saved, 0}:
+        if self.step == 0 or self._recorded != self.step:
             return
-        state = {"director": self._directed}
-        save_checkpoint(
-            self._run.folder, self.step, read_adapter(self._model), self._optimizer, state
-        )
-        self._saved = self.step
+        records = self._run.marks()
+        if self.step != self._saved:
+            adapter, state = read_adapter(self._model), {"director": self._directed}
+            save_checkpoint(self._run.folder, self.step, adapter, self._optimizer, state, records)
+            self._saved = self.step
+        elif self._renewed:
+            renew_marks(self._run.folder, self.step, records)
+        self._renewed = False
 
     def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
         settings = self._settings
@@ -165,10 +179,10 @@ class Loop:
         rate = self._rate(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._torn = True
+        self._recorded = -1
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self.step, self._directed, self._torn = step, self._director.state(), False
+        self.step, self._directed = step, self._director.state()
         return norm
 
     def _rate(self, step: int) -> float:
@@ -185,7 +199,5 @@ class Loop:
         plain, texts = to_json(record), to_json(samples)
         self._run.append(plain)
         self._run.append_completions(texts)
+        self._recorded = self.step
         self._progress.record({**plain, "sample": texts[0]})
-
-    def _phase(self, name: str) -> None:
-        self._progress.phase(name, self.step, self._settings.steps)

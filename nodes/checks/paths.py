@@ -19,9 +19,9 @@ PROMPT_SUFFIXES = frozenset({".jsonl", ".csv", ".txt"})
 _MAX_DEPTH = 3  # folders below a root that are looked into
 _MAX_ENTRIES = 1000
 _PLAIN = re.compile(r"[^\W_][\w.+ -]*")  # a letter or digit of any script first; no separators
-# Names that Windows gives to devices, in any folder and with any suffix.
+# Names that Windows gives to devices, in any folder, with any suffix and with spaces before it.
 _RESERVED = re.compile(
-    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
 )
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -52,8 +52,8 @@ def submodule(pack: ModuleType, name: str) -> ModuleType:
 def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit code is 0, 1 for an error (one line says what), or 130 for Ctrl-C."""
     options = _parse(arguments)
-    _quieten()
     pack = load_pack()
+    _quieten(submodule(pack, "gdpo.printable").printable)
     logging.getLogger(pack.__name__).setLevel(logging.INFO)
     host, errors = submodule(pack, "nodes.comfy.host"), submodule(pack, "gdpo.errors")
     commands = submodule(pack, "nodes.headless.commands")
@@ -73,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
             return _stopped()  # a helper process died of the same Ctrl-C
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(text + "\n")
+    # A model may answer anything, and a file may have any name.
+    sys.stdout.write(submodule(pack, "gdpo.printable").printable(text, lines=True) + "\n")
     return 0
 
 
@@ -90,9 +91,23 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _quieten() -> None:
+class _Printable(logging.Formatter):
+    """Messages without anything that a terminal would obey."""
+
+    def __init__(self, printable: Callable[..., str]) -> None:
+        super().__init__("%(message)s")
+        self._printable = printable
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message as it may be printed."""
+        return self._printable(super().format(record), lines=True)
+
+
+def _quieten(printable: Callable[..., str]) -> None:
     """Our own messages, and of the libraries only what went wrong; bars only on a terminal."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Printable(printable))
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # misses an optional kernel, aloud
     for category in (FutureWarning, DeprecationWarning):
         warnings.simplefilter("ignore", category)
