@@ -29,11 +29,6 @@ def make_optimizer(
         raise TrainingError(
             f"`optimizer` should be one of {', '.join(OPTIMIZERS)}. Found {name!r}."
         )
-    try:
+    with needed("bitsandbytes", "`optimizer` 'adamw_8bit'", TrainingError):
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportPrivateImportUsage]
-    except ImportError as error:
-        raise TrainingError(
-            "`optimizer` 'adamw_8bit' needs bitsandbytes, which is not installed: "
-            "run `pip install bitsandbytes`, or choose adamw."
-        ) from error
     return AdamW8bit(parameters, lr=learning_rate, betas=_BETAS, weight_decay=0.0)

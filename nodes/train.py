@@ -11,7 +11,6 @@ from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
-from ..gdpo.runs.choose import choose_name
 from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
@@ -98,7 +97,7 @@ class GDPOTrain:
         existing_run: str = CONTINUE,
         **settings: Any,
     ) -> dict:
-        """Train in the folder that `gdpo.runs.choose.choose_folder` chooses; see `gdpo.training.trainer.train`."""
+        """Train in the folder that `gdpo.runs.choose` chooses; see `gdpo.training.trainer.train`."""
         chosen, kept = TrainSettings(**settings), _kept(workflow)
         root = resolve_output(run_name, what="run_name").parent
         identity = identify(model, prompts, heldout, rewards, chosen)
@@ -125,8 +124,9 @@ class GDPOTrain:
 
 def _choose(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> tuple[Path, str]:
     """The run's folder, and a line that says which it is and why; the line is logged as well."""
-    folder = choose_folder(root, name, identity, fresh=fresh)
-    told = _tell(folder, name)
+    chosen, why = choose_name(root, name, identity, fresh=fresh)
+    folder = root / chosen
+    told = _tell(folder, name, why)
     check_tree(folder, "run_name")
     logger.info("%s", told)
     return folder, told

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ...gdpo.errors import WorkflowError
+from ...gdpo.printable import printable
 from .declared import suggestion
 
 # Lines that an error shows.
@@ -36,7 +37,7 @@ class Problem:
 
 def refuse(problems: Iterator[Problem | str]) -> None:
     """Raise the first problems as one error, if there are any."""
-    lines = [str(problem) for problem in islice(problems, MAX_PROBLEMS)]
+    lines = [printable(str(problem)) for problem in islice(problems, MAX_PROBLEMS)]
     more = sum(1 for _ in problems)
     if more:
         lines.append(f"... and {more} more problem{'s' if more > 1 else ''}")
