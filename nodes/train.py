@@ -11,6 +11,7 @@ from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
+from ..gdpo.runs.choose import choose_name
 from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings

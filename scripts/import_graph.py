@@ -23,14 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("gdpo.errors", "gdpo.options", "gdpo.settings", "gdpo.prompts", "gdpo.progress"),
         *("gdpo.polling", "gdpo.allocator", "gdpo.out_of_memory", "gdpo.to_json", "gdpo.starter"),
-        *(
-            "gdpo.optimizers",
-            "gdpo.version",
-            "gdpo.identity",
-            "gdpo.atomic",
-            "gdpo.prompt_files",
-            "gdpo.threads",
-        ),
+        *("gdpo.optimizers", "gdpo.version", "gdpo.identity", "gdpo.atomic", "gdpo.libraries"),
+        *("gdpo.prompt_files", "gdpo.threads", "gdpo.printable", "gdpo.scratch"),
     ),
     ("gdpo.policies", "gdpo.rewards"),
     ("gdpo.rollouts", "gdpo.llamacpp"),
