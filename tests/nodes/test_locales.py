@@ -57,7 +57,7 @@ def english(node_id):
 
 
 def write_english():
-    """Bring locales/en up to date; `python tests/test_locales.py` calls it."""
+    """Bring locales/en up to date; `python tests/nodes/test_locales.py` calls it."""
     text = json.dumps({node_id: english(node_id) for node_id in NODES}, indent=2)
     path = ROOT / "locales" / "en" / "nodeDefs.json"
     path.write_text(text + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
 SOURCES = sorted([*WEB.rglob("*.js"), *WEB.rglob("*.mjs")])
 TESTS = sorted((ROOT / "tests" / "web").glob("*.test.mjs"))
