@@ -5,7 +5,7 @@
 One training of the bundled model on its own prompts, three rewards. At each step the gradients are taken twice on the
 same completions: with prompts shared, as the trainer does, where sketches and norms leave out the prompts'
 positions, and with every completion passing whole. Each way has a director of its own; their maps and weights are
-compared. The step itself is the same both ways (`tests/test_shared_prefix.py`). The result goes to
+compared. The step itself is the same both ways (`tests/update/test_shared_prompts.py`). The result goes to
 benchmarks/results/sharing.json.
 """
 

@@ -95,3 +95,13 @@ def tiny_policy(tiny_folder):
     from gdpo.policies.loading import load_policy
 
     return load_policy(tiny_folder, device="cpu")
+
+
+def need_quantised_cpu():
+    """Bitsandbytes, or a skipped test where it or transformers cannot quantise on a CPU."""
+    import transformers
+    from packaging.version import Version
+
+    if Version(transformers.__version__) < Version("4.56"):
+        pytest.skip(f"transformers {transformers.__version__} does not quantise on a CPU")
+    return pytest.importorskip("bitsandbytes")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import get_type_hints
 
 import pytest
-from test_trainer import PROMPTS, SETTINGS, objective
+from small_training import PROMPTS, SETTINGS, objective
 
 from gdpo.errors import TrainingError
 from gdpo.runs import history

@@ -9,55 +9,21 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
 from conftest import make_model
 from rounding import bound, close, path_length
+from small_training import PROMPTS, SETTINGS, LetterShare, objective
 
 from gdpo.errors import RewardError, TrainingError
 from gdpo.objective.methods import METHODS
 from gdpo.objective.objective import combine_rewards
 from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
-from gdpo.prompts import Prompt
 from gdpo.rewards.reward import Reward
 from gdpo.runs.history import read_history
-from gdpo.settings import TrainSettings
 from gdpo.training.trainer import train
-
-PROMPTS = [Prompt((("user", f"the printer {i}"),), {}) for i in range(5)]
-SETTINGS = TrainSettings(
-    steps=6,
-    prompts_per_step=2,
-    group_size=4,
-    max_new_tokens=8,
-    learning_rate=1e-2,
-    lora_rank=4,
-    warmup_steps=2,
-    eval_every=3,
-    checkpoint_every=2,
-)
-
-
-@dataclass(frozen=True)
-class LetterShare:
-    """Share of the characters that are one of `letters`."""
-
-    letters: str
-    kind: ClassVar[str] = "LetterShare"
-    summary: ClassVar[str] = "share of letters"
-    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-
-    def score(self, prompt, completion):
-        text = completion.text
-        return sum(c in self.letters for c in text) / len(text) if text else 0.0
-
-
-def objective(method: str = "gdpo", **options):
-    rewards = [Reward("vowels", LetterShare("aeiou")), Reward("consonants", LetterShare("rstln"))]
-    return combine_rewards(rewards, method=method, **options)
 
 
 class StopAt(Progress):
@@ -177,7 +143,10 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
     script = (
         "import sys, threading; sys.path[:0] = sys.argv[1:3]\n"
         "from pathlib import Path\n"
-        f"from {__name__} import *\n"
+        "from small_training import PROMPTS, SETTINGS, objective\n"
+        "from gdpo.policies.loading import load_policy\n"
+        "from gdpo.progress import Progress\n"
+        "from gdpo.training.trainer import train\n"
         "class Slow(Progress):\n"
         "    def record(self, record):\n"
         "        if record['step'] == 3:\n"
@@ -185,18 +154,14 @@ def test_a_killed_run_resumes_exactly(tiny_folder, tiny_policy, tmp_path, refere
         "train(load_policy(sys.argv[3], device='cpu'), PROMPTS, objective(), SETTINGS,\n"
         "      Path(sys.argv[4], 'run'), heldout=PROMPTS[:3], progress=Slow())\n"
     )
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     arguments = [str(root.parent), str(root), str(tiny_folder), str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    line = process.stdout.readline()  # comes after step 3, or with the end of the process
+    command = [sys.executable, "-c", script, *arguments]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **streams) as process:
+        line = process.stdout.readline()  # comes after step 3, or with the end of the process
+        process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     assert line == "ready\n", "the training ended before it could be killed"
-    process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-    process.communicate()  # waits, and closes the pipe
     with (tmp_path / "run" / "history.jsonl").open("a") as stream:
         stream.write('{"step": 4, "rewa')  # a line torn by the kill
     (tmp_path / "run" / "checkpoints" / ".step-000004.99.tmp").mkdir()

@@ -9,7 +9,7 @@ import pytest
 from loaded_pack import PACK, ROOT, submodule
 
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
-API_FOLDER = Path(__file__).parents[1] / "workflows"
+API_FOLDER = Path(__file__).parents[2] / "workflows"
 CLASSES = PACK.NODE_CLASS_MAPPINGS
 NOTE = "Note"  # the page's own; it is not part of the graph that is run
 ISSUED = {"quick start", "support desk", "reasoning with gated length", "teaching assistant"}

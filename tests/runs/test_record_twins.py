@@ -20,7 +20,7 @@ record = submodule("gdpo.runs.record")
 sequence = submodule("gdpo.runs.sequence")
 shape = submodule("gdpo.runs.shape")
 
-WEB = Path(__file__).resolve().parents[1] / "web"
+WEB = Path(__file__).resolve().parents[2] / "web"
 TYPEDEF = re.compile(r"@typedef \{object\} (\w+)(.*?)\*/", re.DOTALL)
 PROPERTY = re.compile(r"@property \{(.+)\} (\[?)(\w+)\]?")
 SIMPLE = {

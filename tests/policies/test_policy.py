@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_model, need_quantised_cpu
 from rounding import same_scores
 
 from gdpo.errors import PolicyError
@@ -20,16 +20,6 @@ from gdpo.rollouts import sample
 from gdpo.update.logprobs import score_tokens
 
 PROMPT = Prompt((("system", "be kind"), ("user", "the printer")), {})
-
-
-def need_quantised_cpu():
-    """Bitsandbytes, or a skipped test where it or transformers cannot quantise on a CPU."""
-    import transformers
-    from packaging.version import Version
-
-    if Version(transformers.__version__) < Version("4.56"):
-        pytest.skip(f"transformers {transformers.__version__} does not quantise on a CPU")
-    return pytest.importorskip("bitsandbytes")
 
 
 def logits(model):
@@ -135,7 +125,7 @@ def test_a_missing_chat_template_is_named_and_prompts_stay_plain(tiny_folder, tm
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "nf4"])
 def test_other_precisions_load_sample_and_train_on_a_cpu(tiny_folder, tmp_path, precision):
-    from test_trainer import PROMPTS, SETTINGS, objective
+    from small_training import PROMPTS, SETTINGS, objective
 
     from gdpo.runs.history import read_history
     from gdpo.training.trainer import train

@@ -27,7 +27,6 @@ WITHOUT_SYNTAX = {
         "text."
     ),
 }
-every_node = pytest.mark.parametrize("node_id", NODES)
 
 
 def declared(node_id):
@@ -58,7 +57,7 @@ def english(node_id):
 
 
 def write_english():
-    """Bring locales/en up to date; `python tests/test_locales.py` calls it."""
+    """Bring locales/en up to date; `python tests/nodes/test_locales.py` calls it."""
     text = json.dumps({node_id: english(node_id) for node_id in NODES}, indent=2)
     path = ROOT / "locales" / "en" / "nodeDefs.json"
     path.write_text(text + "\n", encoding="utf-8")
@@ -77,9 +76,8 @@ def leaves(value, path=()):
     return {key: text for part in found for key, text in part.items()}
 
 
-@every_node
-def test_the_english_file_says_what_the_code_says(node_id):
-    assert load("en")[node_id] == english(node_id)
+def test_the_english_file_says_what_the_code_says():
+    assert load("en") == {node_id: english(node_id) for node_id in NODES}
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)
@@ -117,26 +115,26 @@ def test_display_names_differ_from_each_other(language):
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)
-@every_node
-def test_a_translation_names_every_choice_that_english_explains(node_id, language):
+def test_a_translation_names_every_choice_that_english_explains(language):
     """The choices of a menu are not translated, so a tooltip has to call them by their names."""
-    ours, theirs = load("en")[node_id]["inputs"], load(language)[node_id]["inputs"]
-    for name, spec in declared(node_id).items():
-        choices = spec[0] if isinstance(spec[0], list) else []
-        explained = [one for one in choices if re.search(rf"\b{one}: ", ours[name]["tooltip"])]
-        missing = [one for one in explained if one not in theirs[name]["tooltip"]]
-        assert not missing, name
+    for node_id in NODES:
+        ours, theirs = load("en")[node_id]["inputs"], load(language)[node_id]["inputs"]
+        for name, spec in declared(node_id).items():
+            choices = spec[0] if isinstance(spec[0], list) else []
+            explained = [one for one in choices if re.search(rf"\b{one}: ", ours[name]["tooltip"])]
+            missing = [one for one in explained if one not in theirs[name]["tooltip"]]
+            assert not missing, (node_id, name)
 
 
-@every_node
-def test_a_help_page_names_every_input_and_output(node_id):
-    text = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
-    names = [*declared(node_id), *NODES[node_id].RETURN_NAMES]
-    assert [name for name in names if f"`{name}`" not in text] == []
-    assert text.startswith("# ")
-    for heading in ("## Inputs", "## Outputs", "## Example", "## Common mistakes"):
-        assert f"\n{heading}" in text
-    assert not HTML.search(text)
+def test_a_help_page_names_every_input_and_output():
+    for node_id in NODES:
+        text = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+        names = [*declared(node_id), *NODES[node_id].RETURN_NAMES]
+        assert [name for name in names if f"`{name}`" not in text] == [], node_id
+        assert text.startswith("# "), node_id
+        for heading in ("## Inputs", "## Outputs", "## Example", "## Common mistakes"):
+            assert f"\n{heading}" in text, node_id
+        assert not HTML.search(text), node_id
 
 
 def test_every_help_page_belongs_to_a_node():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import make_model
 from loaded_pack import submodule
-from test_rollouts import WRITTEN_OUT, random_model
+from random_models import WRITTEN_OUT, random_model
 
 from benchmarks.memory import __main__ as benchmark
 from benchmarks.memory.cells import Cell

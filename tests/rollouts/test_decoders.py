@@ -6,13 +6,18 @@ import logging
 
 import pytest
 import torch
-from conftest import make_tokenizer
+from conftest import make_tokenizer, need_quantised_cpu
+from random_models import (
+    PROMPTS,
+    WRITTEN_OUT,
+    adapted,
+    random_model,
+    randomise,
+    recurrent_model,
+)
 from rounding import bound, path_length, same_scores
-from test_policy import need_quantised_cpu
-from test_rollouts import PROMPTS, WRITTEN_OUT, random_model
 
 from gdpo.errors import PolicyError
-from gdpo.policies import policy
 from gdpo.policies.policy import trainable
 from gdpo.rollouts import decoders as decoders_module, fallback, merged_layers, sample, sampling
 from gdpo.rollouts.cache_decoder import CacheDecoder
@@ -40,21 +45,6 @@ def decoders(monkeypatch):
             lambda self, tokens, a=advance: (seen.append(type(self)), a(self, tokens)),
         )
     return seen
-
-
-def adapted(model, seed=0, **options):
-    """The model with a random adapter, B included, on all linear layers."""
-    torch.manual_seed(seed)
-    shell = policy.wrap(model, policy.fresh_config(4, 8) | options).eval()
-    randomise(shell)
-    return shell
-
-
-def randomise(shell):
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in shell.named_parameters():
-        if "lora_B" in name:
-            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
 
 
 def agrees_with_a_full_forward(model, found, temperature=1.0):
@@ -218,36 +208,6 @@ def test_other_precisions_agree_with_a_full_forward_and_keep_their_weights(
     # nf4 computes in fp32 and is exact; int8 rounds activations and bf16 rounds everything, by shape.
     exact = bound(path_length(model), float(scores.logprobs.detach().abs().max()))
     assert gap.mean() < {"int8": 0.05, "nf4": exact, "bf16": 0.1}[precision]
-
-
-def recurrent_model(name):
-    import transformers as t
-
-    torch.manual_seed(0)
-    if name == "mamba":
-        config = t.MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4)
-        return t.MambaForCausalLM(config).eval()
-    if not hasattr(t, "Qwen3NextConfig"):
-        pytest.skip(f"transformers {t.__version__} knows no such model")
-    config = t.Qwen3NextConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        layer_types=["linear_attention", "full_attention"],
-        num_experts=2,
-        num_experts_per_tok=1,
-        moe_intermediate_size=16,
-        shared_expert_intermediate_size=16,
-        linear_num_key_heads=2,
-        linear_num_value_heads=2,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-    )
-    return t.Qwen3NextForCausalLM(config).eval()
 
 
 @pytest.mark.parametrize("name", ["mamba", "qwen3_next"])

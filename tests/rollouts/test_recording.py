@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import make_tokenizer
+from random_models import PROMPTS, WRITTEN_OUT, adapted, random_model
 from rounding import same_scores
-from test_rollouts import PROMPTS, WRITTEN_OUT, random_model
-from test_rollouts_engine import adapted
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

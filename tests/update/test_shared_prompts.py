@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import make_tokenizer
+from random_models import adapted, random_model
 from rounding import bound, close, float64_throughout, path_length
-from test_rollouts import random_model
-from test_rollouts_engine import adapted
 
 from gdpo.prompts import Prompt
 from gdpo.rollouts import Rollouts, sample

@@ -13,7 +13,7 @@ MARGIN = 0.1
 
 
 def test_all_rewards_of_the_quick_start_rise_on_held_out_prompts(tmp_path):
-    graph = json.loads((Path(__file__).parents[1] / "workflows/quick_start.json").read_text())
+    graph = json.loads((Path(__file__).parents[2] / "workflows/quick_start.json").read_text())
     wanted = {"GDPOTrain": {"steps": STEPS, "eval_every": STEPS}}
     needed = {
         "GDPOLoadModel",

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from conftest import make_tokenizer
+from random_models import PROMPTS
 from rounding import bound
-from test_rollouts import PROMPTS
 
 from gdpo.rollouts import sample
 from gdpo.rollouts.choose_token import pick

@@ -3,88 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_tokenizer
+from random_models import PROMPTS, architectures, random_model
 from rounding import same_scores
 
 from gdpo.errors import PolicyError
 from gdpo.policies.chat import encode_prompt, stop_ids
-from gdpo.prompts import Prompt
 from gdpo.rollouts import sample
 from gdpo.update.logprobs import score_tokens
-
-PROMPTS = [
-    Prompt((("user", text),), {}) for text in ("the printer", "restart the router then check", "?")
-]
-
-
-def architectures() -> dict:
-    """Tiny random models of several families: rotary, head norms, sliding windows, tied and scaled heads, caps."""
-    import transformers as t
-
-    common = {
-        "vocab_size": len(make_tokenizer()),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "pad_token_id": 0,
-        "bos_token_id": None,
-        "eos_token_id": 2,
-    }
-    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
-    return {
-        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**common, attention_bias=True)),
-        "llama tied": lambda: t.LlamaForCausalLM(
-            t.LlamaConfig(**{**common, "tie_word_embeddings": True})
-        ),
-        "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**common)),
-        "qwen2 window": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**common, **window)),
-        "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**common, head_dim=16)),
-        "gemma": lambda: t.GemmaForCausalLM(t.GemmaConfig(**common, head_dim=8)),
-        "gemma2": lambda: t.Gemma2ForCausalLM(
-            t.Gemma2Config(
-                **common,
-                head_dim=8,
-                sliding_window=8,
-                attn_logit_softcapping=3.0,
-                final_logit_softcapping=5.0,
-                attn_implementation="eager",
-            )
-        ),
-        "gemma3": lambda: t.Gemma3ForCausalLM(
-            t.Gemma3TextConfig(**common, head_dim=8, sliding_window=8, sliding_window_pattern=2)
-        ),
-        "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**common, sliding_window=8)),
-        "phi3": lambda: t.Phi3ForCausalLM(t.Phi3Config(**common)),
-        "phi3 window": lambda: t.Phi3ForCausalLM(t.Phi3Config(**common, sliding_window=8)),
-        "granite": lambda: t.GraniteForCausalLM(
-            t.GraniteConfig(
-                **common, logits_scaling=3.0, residual_multiplier=0.7, embedding_multiplier=1.5
-            )
-        ),
-        # Not Llama-shaped: through transformers' cache.
-        "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**common)),
-        "mixtral": lambda: t.MixtralForCausalLM(
-            t.MixtralConfig(**common, num_local_experts=2, sliding_window=8)
-        ),
-    }
-
-
-WRITTEN_OUT = [name for name in architectures() if name not in {"olmo2", "mixtral"}]
-
-
-def random_model(name):
-    torch.manual_seed(0)
-    module = architectures()[name]().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(5.0)  # sharp enough that the likeliest token has no close second
-            else:  # norms and biases that matter
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    module.name_or_path = name  # what peft writes down as the base
-    return module.requires_grad_(False)
 
 
 @pytest.fixture(scope="module", params=list(architectures()))

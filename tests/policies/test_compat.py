@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_rollouts import random_model
+from random_models import random_model
 
 from gdpo.policies.compat import (
     cached_layers,
