@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -24,3 +25,29 @@ PACK = headless.load_pack(ROOT)
 def submodule(name: str) -> ModuleType:
     """A module of the loaded pack, e.g. `nodes.headless.workflow`; not the same as an import of that name."""
     return headless.submodule(PACK, name)
+
+
+def traced_once(trace: Callable) -> Callable:
+    """`trace_update`, run once for all trainings that take the same memory.
+
+    It takes longer than the small trainings of the tests, which differ in their learning rate, their
+    number of steps and other settings that no tensor depends on.
+    """
+    known: dict[tuple, object] = {}
+    sizes = ("prompts_per_step", "group_size", "micro_batch", "max_new_tokens")
+    sizes += ("gradient_checkpointing",)
+
+    def find(model, vocabulary, settings, *rest):
+        numbers = [getattr(settings, name) for name in sizes]
+        key = (str(model), next(model.parameters()).dtype, vocabulary, *numbers, *rest)
+        if key not in known:
+            known[key] = trace(model, vocabulary, settings, *rest)
+        return known[key]
+
+    return find
+
+
+estimation = submodule("gdpo.memory.estimation")
+estimation.trace_update = traced_once(estimation.trace_update)
+# Fewer dots, so that drawing does not dominate the time of the tests.
+submodule("gdpo.plotting.figure").DOTS_PER_INCH = 40
