@@ -47,10 +47,17 @@ def main(model: Path) -> None:
 
     torch.set_num_threads(1)  # a process with a pool of threads cannot be forked
     logging.disable(logging.CRITICAL)
+    import bitsandbytes.optim  # noqa: F401 - what a training imports is imported once
+    import peft  # noqa: F401
+    import torchjd  # noqa: F401
+
     from gdpo.policies.loading import load_policy
+    from gdpo.policies.policy import trainable
     from gdpo.training import trainer
 
     policy = load_policy(model, device="cpu")
+    with trainable(policy, rank=4, alpha=4, seed=0):  # and what an adapter needs
+        pass
     for line in sys.stdin:
         order = Order(**json.loads(line))
         reader, writer = os.pipe()

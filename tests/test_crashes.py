@@ -48,6 +48,7 @@ class Server:
 
     def close(self) -> None:
         self._process.stdin.close()
+        self._process.stdout.close()
         self._process.wait()
 
 
@@ -197,20 +198,16 @@ def test_a_damaged_file_never_gives_another_result(server, references, unfinishe
     sys.stdout.write(f"damages: {ends[OK]} equal, {ends[REFUSED]} refused\n")
 
 
-def test_one_wrong_digit_in_a_checkpoint_is_noticed(server, references, unfinished, tmp_path):
-    """The step before today's sums would have been trained on."""
-    for number, (old, new) in enumerate([
-        ('"step": 6', '"step": 4'),
-        ('"0.step": 6', '"0.step": 7'),
-    ]):
-        folder = tmp_path / f"run-{number}"
-        shutil.copytree(unfinished, folder)
-        state = folder / "checkpoints" / "step-000006" / "state.json"
-        text = state.read_text()
-        state.write_text(text.replace(old, new))
-        assert number or state.read_text() != text
-        assert server.train(folder, steps=8) == (OK, "")
-        check_equal(folder, references(steps=8))
+def test_an_edited_step_in_a_checkpoint_is_noticed(server, references, unfinished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unfinished, folder)
+    state = folder / "checkpoints" / "step-000006" / "state.json"
+    text = state.read_text()
+    state.write_text(text.replace('"step": 6', '"step": 4', 1))
+    assert state.read_text() != text
+    state.parent.rename(folder / "checkpoints" / "step-000005")
+    assert server.train(folder, steps=8) == (OK, "")
+    check_equal(folder, references(steps=8))
 
 
 def test_with_both_checkpoints_damaged_the_training_begins_anew(

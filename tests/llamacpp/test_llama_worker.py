@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from gguf_models import exported, needs_llama
+from loaded_pack import ROOT
 from rounding import bound, path_length
 
 from gdpo.errors import ExportError, InferenceError
@@ -133,3 +138,58 @@ def test_logits_do_not_depend_on_the_sequences_before(tmp_path):
     assert both.shape == (8, len(tokenizer))
     allowed = bound(path_length(exported().policy.base.model), float(np.abs(alone).max()))
     np.testing.assert_allclose(both[5:], alone, rtol=0, atol=allowed)
+
+
+def test_a_worker_that_does_nothing_is_noticed(tmp_path):
+    with pytest.raises(ExportError, match=r"^Waiting failed: it did nothing for 1 s; try again"):
+        run_worker(script(tmp_path, "time.sleep(600)"), {"task": "Waiting"}, idle_seconds=1.0)
+
+
+def test_a_worker_that_computes_is_not_taken_for_idle(tmp_path):
+    body = "while time.process_time() < 3: pass\nopen(response, 'w').write('{\"done\": true}\\n')"
+    assert run_worker(script(tmp_path, body), {}, idle_seconds=2.0) == [{"done": True}]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process by a signal")
+def test_a_worker_ends_with_its_parent_and_its_folder_goes_at_the_next_start(tmp_path, monkeypatch):
+    scratch, pid_file = tmp_path / "scratch", tmp_path / "pid"
+    scratch.mkdir()
+    body = f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(1)"
+    parent = (
+        "import sys; from pathlib import Path; from gdpo.llamacpp.process import run_worker\n"
+        "run_worker(Path(sys.argv[1]), {})"
+    )
+    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent, str(script(tmp_path, body))], env=environment
+    )
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    process.kill()
+    process.wait()
+    worker = psutil.Process(int(pid_file.read_text())) if alive(pid_file) else None
+    if worker:
+        psutil.wait_procs([worker], timeout=60)
+    assert not alive(pid_file)
+    assert list(scratch.glob("gdpo-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    run_worker(script(tmp_path, "open(response, 'w').write('{}\\n')"), {})
+    assert not list(scratch.iterdir())
+
+
+def alive(pid_file: Path) -> bool:
+    """Whether the process runs; one that ended stays a zombie where nobody waits for orphans."""
+    try:
+        return psutil.Process(int(pid_file.read_text())).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(condition) -> None:
+    while not condition():
+        time.sleep(0.05)
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(ExportError, match=r"temporary files cannot be written .*set TMPDIR"):
+        run_worker(script(tmp_path, ""), {})
