@@ -10,7 +10,7 @@ import pytest
 from gdpo.threads import waiting_settings
 
 # Before torch and llama.cpp start their threads: those that spin for ever starve each other on small machines.
-for name, value in waiting_settings().items():
+for name, value in waiting_settings(os.environ).items():
     os.environ.setdefault(name, value)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

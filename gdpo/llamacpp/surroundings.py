@@ -41,7 +41,8 @@ def environment(parent: Mapping[str, str], home: Path) -> dict[str, str]:
     """
     kept = {name: value for name, value in parent.items() if _is_plain(name.upper())}
     # On an abort ggml would start a debugger.
-    return {"GGML_NO_BACKTRACE": "1"} | waiting_settings() | kept | _offline(home) | _kernels(kept)
+    usual = {"GGML_NO_BACKTRACE": "1", **waiting_settings(parent)}
+    return usual | kept | _offline(home) | _kernels(kept)
 
 
 def package_folders() -> list[str]:
