@@ -44,8 +44,8 @@ def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
         if key in {"settings", ROWS} or (key in _LATER and key not in before):
             continue
         if before.get(key) != value:
-            rows = _dict(old.get(ROWS)).get(key), _dict(new.get(ROWS)).get(key)
-            where = _row(*rows) if all(rows) else _place(before.get(key), value)
+            there, here = _dict(old.get(ROWS)).get(key), _dict(new.get(ROWS)).get(key)
+            where = _row(there, here) if there and here else _place(before.get(key), value)
             return f"another `{key}` ({where})"
     return ""
 
