@@ -9,14 +9,17 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash_server import BROKEN, OK, REFUSED
+from loaded_pack import ROOT
 
 SERVER = Path(__file__).with_name("crash_server.py")
 TIMED = {"seconds", "tokens_per_second", "peak_memory_mb"}
@@ -87,11 +90,11 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
-def check_equal(folder: Path, reference: Path) -> None:
+def check_equal(folder: Path, reference: Path, without: Set[str] = frozenset()) -> None:
     """The same files with the same content, and no other ones."""
     ours, theirs = result(folder), result(reference)
     assert ours.keys() == theirs.keys()
-    different = [name for name, content in theirs.items() if ours[name] != content]
+    different = [name for name in theirs.keys() - without if ours[name] != theirs[name]]
     assert different == []
 
 
@@ -234,3 +237,50 @@ def test_a_checkpoint_of_before_the_sums_still_goes_on(server, references, unfin
     assert server.train(folder, steps=8) == (OK, "")
     (folder / "run.json").write_bytes((references(steps=8) / "run.json").read_bytes())
     check_equal(folder, references(steps=8))
+
+
+def program(folder: Path) -> list[str]:
+    """The command that trains the starter model for a few steps by `run.py`."""
+    graph = json.loads((ROOT / "workflows" / "quick_start.json").read_text(encoding="utf-8"))
+    graph = {key: node for key, node in graph.items() if key in {*"1245789"}}
+    del graph["7"]["inputs"]["reward_3"], graph["8"]["inputs"]["heldout"]
+    graph["8"]["inputs"] |= {"steps": 6, "prompts_per_step": 1, "group_size": 2}
+    graph["8"]["inputs"] |= {"max_new_tokens": 8, "lora_rank": 2, "run_name": "run"}
+    graph["8"]["inputs"] |= {"checkpoint_every": 2}
+    folder.mkdir(parents=True)
+    (folder / "graph.json").write_text(json.dumps(graph), encoding="utf-8")
+    words = ["run.py", "workflow", str(folder / "graph.json"), "--here"]
+    return [sys.executable, *words, "--output", str(folder / "out")]
+
+
+def start(folder: Path) -> subprocess.Popen:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(program(folder), cwd=ROOT, start_new_session=True, **quiet)
+
+
+def test_a_killed_program_ends_equal(tmp_path, request):
+    """The whole of `run.py`, killed as soon as a random number of lines are in its history."""
+    random_ = random.Random(3)
+    assert start(tmp_path / "whole").wait() == 0
+    reference = tmp_path / "whole" / "out" / "gdpo" / "run"
+    for case in range(max(1, kills(request) // 15)):
+        folder = tmp_path / f"case-{case}"
+        run, lines = folder / "out" / "gdpo" / "run", random_.randint(1, 5)
+        process = start(folder)
+        while process.poll() is None and _lines(run / "history.jsonl") < lines:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        again = subprocess.run(_again(folder), cwd=ROOT, capture_output=True, check=False)
+        assert again.returncode == 0, again.stderr[-500:]
+        assert [path.name for path in run.parent.iterdir()] == ["run"]
+        check_equal(run, reference, without={"run.json"})  # which names the folder of the file
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+def _again(folder: Path) -> list[str]:
+    command = program(folder.with_name(f"{folder.name}-again"))
+    return [*command[:-1], str(folder / "out")]

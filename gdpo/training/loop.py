@@ -52,9 +52,7 @@ class Loop:
         parts: Parts,
         evaluations: Evaluations,
     ) -> None:
-        self.step = 0
-        self.converged = False
-        self._saved = -1
+        self.step, self._saved, self.converged = 0, -1, False
         self._recorded = 0  # the step whose parameters and records are whole; -1 in between
         self._renewed = False  # whether there are records that the checkpoint does not know
         self._evaluations = evaluations
@@ -101,7 +99,6 @@ class Loop:
             **records.describe_cost(rollouts, watch, str(self._model.device)),
         }
         self._write(record, batch, rollouts, rewards)
-        self._standstill.add(record)
         if step % self._settings.checkpoint_every == 0:
             self.save()
 
@@ -119,8 +116,8 @@ class Loop:
         checkpoint = restore_checkpoint(self._run.folder)
         if checkpoint is not None:
             write_adapter(self._model, checkpoint.adapter)
-            whole = self._optimizer.state_dict()
-            self._optimizer.load_state_dict({**whole, "state": checkpoint.slots})
+            slots = {**self._optimizer.state_dict(), "state": checkpoint.slots}
+            self._optimizer.load_state_dict(slots)
             self._director.restore(checkpoint.state["director"])
             self._directed = self._director.state()
             self.step = self._recorded = checkpoint.state["step"]
@@ -192,12 +189,11 @@ class Loop:
         self, record: StepRecord, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor
     ) -> None:
         """Write the record of a finished step and some of its completions, and tell the host."""
-        names = self._objective.names
-        samples = records.describe_samples(
-            record["step"], batch[:_SAMPLES], rollouts, names, rewards
-        )
+        names, first = self._objective.names, batch[:_SAMPLES]
+        samples = records.describe_samples(record["step"], first, rollouts, names, rewards)
         plain, texts = to_json(record), to_json(samples)
         self._run.append(plain)
         self._run.append_completions(texts)
         self._recorded = self.step
+        self._standstill.add(record)
         self._progress.record({**plain, "sample": texts[0]})
