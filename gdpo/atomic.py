@@ -72,15 +72,17 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 def sync_file(file: Path) -> None:
     """Return when the content of `file` is on the disk."""
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
+    _sync(file, os.O_RDWR)  # Windows synchronises only what may be written to
 
 
 def sync_folder(folder: Path) -> None:
     """Return when the names in `folder` are on the disk; Windows, which opens no folders, sees to that itself."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    if os.name == "posix":
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, access: int) -> None:
+    handle = os.open(path, access)
     try:
         os.fsync(handle)
     finally:

@@ -54,11 +54,7 @@ def save_checkpoint(
         save_file(tensors, made / OPTIMIZER_FILE)
         content = to_json({"step": step, "optimizer": numbers, **state})
         (made / STATE_FILE).write_text(seal(content, made, records), encoding="utf-8")
-    for old in checkpoint_folders(folder)[:-_KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
-    for damaged in root.glob(f"{DAMAGED}*"):
-        if step_of(damaged) <= step:  # it has been made again
-            shutil.rmtree(damaged, ignore_errors=True)
+    drop_old(folder)
 
 
 def renew_marks(folder: Path, step: int, records: Records) -> None:
@@ -70,6 +66,17 @@ def renew_marks(folder: Path, step: int, records: Records) -> None:
     file = folder / _FOLDER / f"step-{step:06d}" / STATE_FILE
     with writing(folder):
         write_atomically(file, sealed_again(file.read_text(encoding="utf-8"), records))
+
+
+def drop_old(folder: Path) -> None:
+    """Remove all checkpoints but the newest ones, and damaged ones that have been made again."""
+    found = checkpoint_folders(folder)
+    for old in found[:-_KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    newest = step_of(found[-1]) if found else 0
+    for damaged in (folder / _FOLDER).glob(f"{DAMAGED}*"):
+        if step_of(damaged) <= newest:
+            shutil.rmtree(damaged, ignore_errors=True)
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

@@ -114,8 +114,8 @@ def _begin_or_check(folder: Path, content: dict[str, Any]) -> None:
     """Clean up after killed processes, and write `run.json` or compare with it."""
     file = folder / RUN_FILE
     with writing(folder):
-        remove_strays(folder)
-        remove_strays(folder / "checkpoints")
+        for inside in (folder, folder / "checkpoints", *checkpoint_folders(folder)):
+            remove_strays(inside)
         for inner in folder.iterdir():  # exports that were killed
             if inner.is_dir() and not inner.is_symlink():
                 remove_leftovers(inner, EXPORT_PREFIX)

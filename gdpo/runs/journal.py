@@ -45,8 +45,6 @@ class Journal:
         """
         data = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
         with writing(self.file.parent):
-            with self.file.open("ab") as stream:
-                self._check_length(stream.tell())
             self._write(data)
         self._bytes += len(data)
         self._digest.update(data)
@@ -69,10 +67,11 @@ class Journal:
         Raises:
             TrainingError: The file cannot be written, or is shorter.
         """
-        with writing(self.file.parent), self.file.open("ab") as stream:
-            if stream.tell() > length:
-                stream.truncate(length)
-                os.fsync(stream.fileno())
+        with writing(self.file.parent):
+            self.file.touch()
+            if self.file.stat().st_size > length:
+                os.truncate(self.file, length)
+                sync_file(self.file)
         digest, size = digest_prefix(self.file, length)
         if size != length:
             raise TrainingError(
@@ -85,7 +84,10 @@ class Journal:
         """Append all of the data or, where the disk is full, none of it."""
         try:
             with self.file.open("ab") as stream:
+                self._check_length(stream.tell())
                 stream.write(data)
+        except TrainingError:
+            raise
         except BaseException:
             with suppress(OSError):
                 os.truncate(self.file, self._bytes)

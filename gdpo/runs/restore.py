@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import PolicyError, TrainingError, shorten
 from ..policies.adapter import Adapter, load_adapter
-from .checkpoints import DAMAGED, OPTIMIZER_FILE, checkpoint_folders, step_of
+from .checkpoints import DAMAGED, OPTIMIZER_FILE, checkpoint_folders, drop_old, step_of
 from .disk import writing
 from .journal import holds
 from .optimizer_state import unflatten
@@ -91,6 +91,7 @@ def restore_checkpoint(folder: Path) -> Checkpoint | None:
         missing = _missing_records(folder, checkpoint)
         if not missing:
             _put_aside(folder, step_of(found))
+            drop_old(folder)  # a power failure may have brought some back
             return checkpoint
         _warn(missing)
         problem = problem or missing

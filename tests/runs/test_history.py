@@ -113,7 +113,9 @@ def test_a_history_of_other_rewards_does_not_go_on(tiny_policy, tmp_path):
     train(tiny_policy, PROMPTS, objective(), replace(SETTINGS, steps=1), run, heldout=PROMPTS[:2])
     file = run / "history.jsonl"
     file.write_text(file.read_text().replace('"vowels"', '"others"'))
-    with pytest.raises(TrainingError, match=r"is not what was written up to step 1"):
+    with pytest.raises(
+        TrainingError, match=r"history\.jsonl' is not what was written up to step 1"
+    ):
         train(tiny_policy, PROMPTS, objective(), SETTINGS, run, heldout=PROMPTS[:2])
     with pytest.raises(TrainingError, match=r"Line 1 .*'rewards'|Line 1 .*'eval.rewards'"):
         read_history(run, names=[reward.name for reward in objective().rewards])
