@@ -76,7 +76,7 @@ COMMANDS = {
     ),
     "coverage": (
         "Run the tests and show which lines they miss; further arguments go to pytest.",
-        "  python run.py coverage\n  python run.py coverage tests/nodes/test_nodes.py --cov-fail-under=0",
+        "  python run.py coverage\n  python run.py coverage tests/nodes/test_guard.py --cov-fail-under=0",
     ),
     "check": (
         "Check style, types and the import graph, one line for each check.",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +26,26 @@ PACK = headless.load_pack(ROOT)
 def submodule(name: str) -> ModuleType:
     """A module of the loaded pack, e.g. `nodes.headless.workflow`; not the same as an import of that name."""
     return headless.submodule(PACK, name)
+
+
+def call(node_id: str, **inputs: object) -> object:
+    """What a node gives for its inputs, with its defaults for the others, as in a host."""
+    node_class = PACK.NODE_CLASS_MAPPINGS[node_id]
+    return getattr(node_class(), node_class.FUNCTION)(**inputs)
+
+
+@contextmanager
+def host_folders(root: Path) -> Iterator[object]:
+    """The folders of a host without ComfyUI, made below `root`, inside the block."""
+    host = submodule("nodes.comfy.host")
+    chosen = host.Folders(root / "output", root / "input", (root / "models",))
+    for folder in (chosen.output, chosen.inputs, *chosen.models):
+        folder.mkdir()
+    host.configure(chosen)
+    try:
+        yield chosen
+    finally:
+        host.configure(None)
 
 
 def traced_once(trace: Callable) -> Callable:
