@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from gguf_models import needs_llama
 
 import gdpo
-from gdpo.starter import MODEL_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([
@@ -127,31 +123,3 @@ def test_the_scorer_of_the_guide_works(tmp_path):
             module.Questions(wanted=0)
     finally:
         del sys.modules[spec.name]
-
-
-@needs_llama
-def test_the_example_of_the_readme_runs(tmp_path):
-    """As a program, with the bundled model, little data and few steps in place of the large ones."""
-    program = code_block("README.md", "python", "import gdpo")
-    small = {
-        '"Qwen/Qwen2.5-0.5B-Instruct", precision="nf4", allow_download=True': (
-            f'{str(MODEL_DIR)!r}, device="cpu"'
-        ),
-        "steps=300": "steps=2, prompts_per_step=2, group_size=2, max_new_tokens=8",
-    }
-    for large, replacement in small.items():
-        assert large in program
-        program = program.replace(large, replacement)
-    (tmp_path / "example.py").write_text(program, encoding="utf-8")
-    row = '{"prompt": "What is 12 * 7?", "reference": "84"}\n'
-    for name in ("questions.jsonl", "heldout.jsonl"):
-        (tmp_path / name).write_text(row * 2, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "example.py"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "{'right': (" in done.stdout
-    assert (tmp_path / "first.png").is_file()
-    assert len(list((tmp_path / "runs/first/gguf").glob("*.gguf"))) == 1
