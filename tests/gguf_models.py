@@ -15,11 +15,13 @@ import torch
 from conftest import make_model
 
 from gdpo.export.converter import ConverterError, find_converter
+from gdpo.export.material import gather, reference_logits
 from gdpo.export.pipeline import GGUF, export_gguf
 from gdpo.llamacpp.runtime import runtime_version
 from gdpo.policies.adapter import read_adapter
 from gdpo.policies.loading import load_policy
-from gdpo.policies.policy import Policy, trainable
+from gdpo.policies.policy import Policy, attached, trainable
+from gdpo.progress import Progress
 from gdpo.prompts import make_prompt
 from gdpo.rewards import Conciseness, Repetition, Reward
 
@@ -92,6 +94,13 @@ def exported() -> Exported:
         policy, folder, "tiny", types=("F16", "Q8_0", "Q4_K_M"), prompts=PROMPTS, rewards=REWARDS
     )
     return Exported(policy, folder, {file.type: file for file in files})
+
+
+def logits_of(policy: Policy):
+    """The texts that a file is compared on, and the policy's own logits for them."""
+    material = gather(policy, PROMPTS, Progress())
+    with attached(policy) as model:
+        return material, reference_logits(model, material, Progress())
 
 
 def copied(folder: Path) -> Path:

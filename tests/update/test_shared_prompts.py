@@ -2,99 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_tokenizer
+from prompt_groups import (
+    ADVANTAGES,
+    COMBINATION,
+    PROMPTS,
+    ROWS,
+    SETTINGS,
+    N,
+    both_ways,
+    drawn,
+    same_step,
+    terms,
+)
 from random_models import adapted, random_model
-from rounding import bound, close, float64_throughout, path_length
+from rounding import bound, close, path_length
 
-from gdpo.prompts import Prompt
-from gdpo.rollouts import Rollouts, sample
 from gdpo.rollouts.cache_decoder import has_cache
 from gdpo.settings import TrainSettings
 from gdpo.update import micro_batches as batches
 from gdpo.update.logprobs import score_tokens
-from gdpo.update.micro_batches import Batch, micro_batches, plan, positions
+from gdpo.update.micro_batches import plan, positions
 from gdpo.update.passes import differentiate, log_ratios, plan_update
 from gdpo.update.reward_gradients import RewardGradients
 from gdpo.update.shared_prompts import SharedPrompts
-
-PROMPTS = [
-    Prompt((("user", text),), {})
-    for text in (
-        "the printer does not print and the screen stays black please",
-        "restart the router then check the cable",
-        "thank you sorry for the trouble I am happy to help with your order",
-    )
-]
-GROUPS = (5, 1, 3)
-N = sum(GROUPS)
-F64 = torch.float64
-COMBINATION = torch.tensor([1.5, 0.0, -2.0, 0.3, -0.1, 0.7, -0.4, 0.0, 1.1], dtype=F64)
-ADVANTAGES = torch.randn(2, N, generator=torch.Generator().manual_seed(5), dtype=F64)
-ROWS = torch.arange(N)
-SETTINGS = TrainSettings(micro_batch=4, prompts_per_step=3, group_size=3)
-
-
-def chosen(rollouts: Rollouts, rows: list[int]) -> Rollouts:
-    tensors = (
-        rollouts.prompt_ids,
-        rollouts.prompt_mask,
-        rollouts.completion_ids,
-        rollouts.completion_mask,
-        rollouts.logprobs,
-    )
-    return Rollouts(*(t[rows] for t in tensors), tuple(rollouts.completions[i] for i in rows))
-
-
-@pytest.fixture
-def exact():
-    """Both ways compute the same sums, in another order: float64 shows any other difference."""
-    with float64_throughout():
-        yield
-
-
-def terms(model, rollouts: Rollouts) -> int:
-    """Number of additions that make an entry of a gradient, forward and back."""
-    tokens = int(rollouts.prompt_mask.sum() + rollouts.lengths.sum())
-    return 2 * tokens * path_length(model)
-
-
-def drawn(model, prompts=PROMPTS) -> Rollouts:
-    """Groups of 5, 1 and 3 completions of up to 10 tokens."""
-    found = sample(model, make_tokenizer(), prompts, group_size=5, max_new_tokens=10, seed=3)
-    return chosen(found, [0, 1, 2, 3, 4, 5, 10, 11, 12])
-
-
-@pytest.fixture
-def llama(exact):
-    model = adapted(random_model("llama"))
-    rollouts = drawn(model)  # in float32, as in a training
-    return model.double(), rollouts
-
-
-def both_ways(model, rollouts, settings=SETTINGS):
-    size = settings.micro_batch
-    ways = (
-        plan(model, rollouts, ROWS, size, 1.0),
-        plan(model, rollouts, ROWS, size, 1.0, share=False),
-    )
-    assert [way[0].owners is not None for way in ways] == [True, False]
-    return [
-        differentiate(model, rollouts, COMBINATION, ADVANTAGES, settings, lambda: None, batches=way)
-        for way in ways
-    ]
-
-
-def same_step(model, rollouts, settings=SETTINGS):
-    """Assert that both ways give the same combined gradient, and return their results."""
-    shared, plain = both_ways(model, rollouts, settings)
-    for found, wanted in zip(shared.gradients.combined, plain.gradients.combined, strict=True):
-        close(found, wanted, terms(model, rollouts))
-    return shared, plain
 
 
 @pytest.mark.parametrize(
@@ -188,142 +122,6 @@ def test_a_plan_holds_each_row_once_and_few_prompts_at_a_time(llama):
             for part in batch.parts:
                 same = rollouts.prompt_ids[part] == rollouts.prompt_ids[batch.owners[part]]
                 assert same.all()
-
-
-def some_lengths(lengths: list[int]) -> Rollouts:
-    """Completions of these lengths, each after a prompt of two tokens."""
-    count, longest = len(lengths), max(lengths)
-    prompts = torch.zeros(count, 2, dtype=torch.long)
-    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    none = torch.zeros(count, longest)
-    return Rollouts(prompts, prompts + 1, none.long(), mask, none, ())
-
-
-def test_a_micro_batch_takes_the_tokens_of_two_of_the_longest_by_hand():
-    # 2 x (2 + 8) = 20 tokens: the longest with one of 1, padded to 10 each; of the others all three, 3 x 3.
-    found = micro_batches(some_lengths([1, 8, 1, 1, 1]), torch.arange(5), 2)
-    assert [part.tolist() for part in found] == [[0, 2, 3], [4, 1]]
-
-
-@pytest.mark.parametrize("size", [1, 3, 8, 100])
-def test_micro_batches_keep_to_their_budget_and_are_never_more(size):
-    lengths = torch.randint(1, 60, (41,), generator=torch.Generator().manual_seed(size)).tolist()
-    rows = torch.arange(1, 41)
-    found = micro_batches(some_lengths(lengths), rows, size)
-    assert sorted(torch.cat(found).tolist()) == rows.tolist()
-    assert len(found) <= -(-40 // size)
-    widths = [2 + max(lengths[i] for i in part) for part in found]
-    assert widths == sorted(widths)
-    for part, width in zip(found, widths, strict=True):
-        assert len(part) * width <= size * (2 + max(lengths[1:]))
-
-
-# --- when the plain way is kept ----------------------------------------------------------------------
-
-
-def is_plain(rollouts, way: list[Batch], rows=ROWS, size=4) -> bool:
-    wanted = micro_batches(rollouts, rows, size)
-    return (
-        len(way) == 1
-        and way[0].owners is None
-        and all(map(torch.equal, way[0].parts, wanted))
-        and len(way[0].parts) == len(wanted)
-    )
-
-
-def test_short_prompts_lone_completions_and_checkpointing_keep_the_plain_way(llama, monkeypatch):
-    model, rollouts = llama
-    ones = torch.tensor([0, 5, 6])  # one completion of each prompt: nothing is saved
-    assert is_plain(rollouts, plan(model, rollouts, ones, 4, 1.0), ones)
-    checkpointed = replace(SETTINGS, gradient_checkpointing=True)
-    assert is_plain(rollouts, plan_update(model, rollouts, checkpointed))
-    assert not is_plain(rollouts, plan_update(model, rollouts, SETTINGS))
-    cut = replace(
-        rollouts, prompt_ids=rollouts.prompt_ids[:, -8:], prompt_mask=rollouts.prompt_mask[:, -8:]
-    )
-    assert is_plain(cut, plan_update(model, cut, SETTINGS))
-    monkeypatch.setattr(batches, "_LEAST_SAVED", 0.95)
-    assert is_plain(rollouts, plan_update(model, rollouts, SETTINGS))
-
-
-def test_lengths_that_differ_much_are_weighed_in(llama):
-    """One long completion in each group: with all prompts of a pass together, the short ones are padded to it."""
-    model, rollouts = llama
-    long = torch.zeros(N, 200, dtype=torch.long)
-    mask = torch.arange(200)[None] < torch.tensor([200, 9, 9, 9, 9, 9, 200, 9, 9])[:, None]
-    uneven = replace(
-        rollouts, completion_ids=long, completion_mask=mask, logprobs=torch.zeros(N, 200)
-    )
-    ways = [plan(model, uneven, ROWS, 4, 1.0, share=share) for share in (True, False)]
-    costs = [sum(positions(uneven, batch) for batch in way) for way in ways]
-    assert costs[0] <= costs[1]
-
-
-def disagreeing(model, change):
-    """Its decoder passes otherwise when it is given a cache that is not empty."""
-    decoder = model.get_base_model().get_decoder()
-    own = decoder.forward
-
-    def forward(*args, past_key_values=None, **options):
-        if past_key_values is not None and past_key_values.get_seq_length():
-            change(options)
-        return own(*args, past_key_values=past_key_values, **options)
-
-    decoder.forward = forward
-
-
-def shifted(options):
-    options["position_ids"] = options["position_ids"] + 3
-
-
-def refused(_options):
-    raise TypeError("no such cache")
-
-
-@pytest.mark.parametrize("change", [shifted, refused])
-def test_a_model_that_computes_something_else_on_a_cache_keeps_the_plain_way(llama, change, caplog):
-    model, rollouts = llama
-    disagreeing(model, change)
-    with caplog.at_level(logging.INFO, "gdpo"):
-        for _ in range(2):
-            assert is_plain(rollouts, plan_update(model, rollouts, SETTINGS))
-    told = [r for r in caplog.records if "prompts are not shared" in r.getMessage()]
-    assert len(told) == 1
-
-
-def test_a_failed_allocation_is_not_a_verdict(llama):
-    model, rollouts = llama
-
-    def exhausted(_options):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-
-    disagreeing(model, exhausted)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        plan_update(model, rollouts, SETTINGS)
-    assert model.get_base_model() not in batches._verdicts
-
-
-def test_angles_that_depend_on_the_whole_length_keep_the_plain_way():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(make_tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=2,
-        rope_scaling={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
-    )
-    model = LlamaForCausalLM(config).eval()
-    rollouts = drawn(model)
-    assert is_plain(rollouts, plan(model, rollouts, ROWS, 4, 1.0))
-
-
-# --- the passes around it ----------------------------------------------------------------------------
 
 
 def test_log_ratios_of_all_completions_share_prompts_and_are_the_same(llama, monkeypatch):

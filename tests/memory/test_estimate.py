@@ -1,60 +1,21 @@
-"""The memory estimate against real tensors, and what a training does when memory runs out."""
+"""The memory estimate against real tensors, and the mildest remedy."""
 
 from __future__ import annotations
 
-import logging
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_model
-from loaded_pack import submodule
+from memory_estimates import FACTS, SETTINGS, told
 from random_models import WRITTEN_OUT, random_model
 
-from benchmarks.memory import __main__ as benchmark
-from benchmarks.memory.cells import Cell
-from gdpo.allocator import heap_share, returning_freed_memory
-from gdpo.errors import PolicyError, TrainingError
+from gdpo.errors import PolicyError
 from gdpo.memory import MemoryEstimate, config_weight_bytes, estimate, find_remedy, read_config
-from gdpo.memory.retreat import Retreat
 from gdpo.memory.trace import tracing
-from gdpo.objective.objective import combine_rewards
-from gdpo.out_of_memory import is_out_of_memory
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable
-from gdpo.prompts import Prompt
-from gdpo.rewards import SCORERS, Reward
 from gdpo.rollouts.llama_step.read_layout import OtherShapeError, read_layout
-from gdpo.runs.history import read_history
-from gdpo.settings import TrainSettings
-from gdpo.training.trainer import train
-
-SETTINGS = TrainSettings(
-    steps=2,
-    prompts_per_step=2,
-    group_size=4,
-    max_new_tokens=12,
-    micro_batch=8,
-    lora_rank=4,
-    eval_every=1000,
-    checkpoint_every=1000,
-)
-PROMPTS = [Prompt((("user", f"the printer does not print {i}"),), {}) for i in range(4)]
-FACTS = {"rewards": 2, "precision": "fp32", "device": "cpu", "prompt_tokens": 20}
-
-
-def told(folder: Path, settings: TrainSettings = SETTINGS, **changes) -> MemoryEstimate:
-    return estimate(read_config(folder), settings, **{**FACTS, **changes})
-
-
-def objective():
-    rewards = [Reward("short", SCORERS["Conciseness"]()), Reward("kind", SCORERS["Politeness"]())]
-    return combine_rewards(rewards)
-
-
-# --- what is told ------------------------------------------------------------------------------------
 
 
 def test_weights_adapter_and_optimiser_are_those_of_the_real_model(tiny_folder):
@@ -224,168 +185,3 @@ def test_auto_is_resolved_before_weighing(tiny_folder):
     weights, precision, device = config_weight_bytes(read_config(tiny_folder), "fp32", "cpu")
     assert (precision, device) == ("fp32", "cpu")
     assert weights == told(tiny_folder).parts["weights"]
-
-
-# --- when memory runs out ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "is_memory"),
-    [
-        (torch.cuda.OutOfMemoryError("CUDA out of memory."), True),
-        (MemoryError(), True),
-        (
-            RuntimeError(
-                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-            ),
-            True,
-        ),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"), True),
-        (RuntimeError("shapes cannot be multiplied"), False),
-        (KeyError("memory"), False),
-    ],
-)
-def test_failed_allocations_are_told_from_other_errors(error, is_memory):
-    assert is_out_of_memory(error) == is_memory
-
-
-def test_a_real_failed_allocation_is_recognised():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**56)
-    assert is_out_of_memory(caught.value)
-
-
-def test_other_errors_pass_unchanged():
-    def broken(_settings: TrainSettings) -> None:
-        raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        Retreat(SETTINGS, "cpu").run(broken, lambda _settings: "")
-
-
-def limited(policy, most: int):
-    """A hook that makes the update of more than `most` completions at a time run out of memory, on the way back."""
-
-    def fail(_gradient: torch.Tensor) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
-
-    def watch(_module, _args, output):
-        if output.requires_grad and len(output) > most:
-            output.register_hook(fail)
-
-    return policy.base.model.get_input_embeddings(), policy.base.model.model.norm, watch
-
-
-def run(folder: Path, model: Path, most: int | None, settings: TrainSettings = SETTINGS):
-    policy = load_policy(model, precision="fp32", device="cpu")
-    if most is not None:
-        _, norm, watch = limited(policy, most)
-        norm.register_forward_hook(watch)
-    return train(policy, PROMPTS, objective(), settings, folder)
-
-
-def test_a_step_that_runs_out_of_memory_is_repeated_with_half_the_micro_batch(
-    tiny_folder, tmp_path, caplog
-):
-    caplog.set_level(logging.WARNING)
-    plain = run(tmp_path / "plain", tiny_folder, None, replace(SETTINGS, micro_batch=4))
-    saved = run(tmp_path / "saved", tiny_folder, 4)
-    assert [
-        r.getMessage() for r in caplog.records if "micro_batch is 4 instead of 8" in r.getMessage()
-    ] != []
-    assert sum("Memory ran out" in record.getMessage() for record in caplog.records) == 1
-    for name, tensor in plain.policy.adapter.state.items():
-        assert torch.equal(saved.policy.adapter.state[name], tensor)
-
-
-def test_the_second_time_ends_with_the_estimate_and_the_run_is_kept(tiny_folder, tmp_path):
-    folder = tmp_path / "run"
-    once = replace(SETTINGS, steps=1)
-    run(folder, tiny_folder, None, once)
-    with pytest.raises(TrainingError) as caught:
-        run(folder, tiny_folder, 2)
-    message = str(caught.value)
-    assert "micro_batch 4" in message
-    assert "Tried to allocate 9.00 GiB" in message
-    assert "of memory are needed" in message
-    assert "\n" not in message
-    assert len(read_history(folder)) == 1
-    finished = run(folder, tiny_folder, None)
-    assert len(read_history(folder)) == 2
-    assert finished.policy.adapter is not None
-
-
-# --- the heap ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_choice(monkeypatch):
-    """Nobody has chosen for the C library."""
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-
-
-def test_the_lean_heap_gives_large_blocks_back_until_the_last_user_leaves(no_choice):
-    """What stays of 200 MB of freed tensors, in MB; each next to a small one that lives on."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        pytest.skip("needs Linux")
-
-    def resident() -> float:
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-    with returning_freed_memory("cpu"):
-        with returning_freed_memory("cpu"):
-            pass
-        before = resident()
-        pairs = [(torch.ones(500_000), torch.ones(100)) for _ in range(100)]
-        assert resident() - before > 150
-        pairs = [small for _, small in pairs]
-        assert resident() - before < 20
-        assert len(pairs) == 100
-
-
-def test_holes_are_expected_of_small_models_on_a_plain_heap_only(
-    tiny_folder, monkeypatch, no_choice
-):
-    if heap_share("cpu", 1000) == 1:
-        pytest.skip("needs glibc")
-    parts = told(tiny_folder).parts
-    assert 0 < parts["holes in the heap"] < parts["activations"]
-    assert heap_share("cpu", 10**9) == heap_share("cuda:0", 1000) == 1
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
-    assert told(tiny_folder).parts["holes in the heap"] == 0
-
-
-# --- what is shown, and how it is measured -----------------------------------------------------------
-
-
-def test_the_weights_of_a_hub_model_are_told_once_its_files_are_there(
-    tiny_folder, tmp_path, monkeypatch
-):
-    import huggingface_hub.constants
-
-    repository = tmp_path / "models--org--small"
-    snapshot = repository / "snapshots" / "abc"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("abc")
-    shutil.copytree(tiny_folder, snapshot)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    notice = submodule("nodes.checks.memory_notice")
-    monkeypatch.setattr(notice, "free_memory", lambda _device: (2**33, 2**34))
-    assert notice.before_loading("org/small", "fp32", "cpu") == notice.before_loading(
-        snapshot, "fp32", "cpu"
-    )
-    assert notice.before_loading("org/small", "fp32", "cpu").startswith("weights: ")
-    missing = notice.before_loading("org/other", "fp32", "cpu")
-    assert "neither a folder nor in the local cache" in missing
-
-
-def test_a_cell_that_fails_is_listed_with_its_reason_and_does_not_end_the_run(tmp_path):
-    result = {"rows": [], "not_measured": []}
-    cell = Cell("starter (4 M)", "int9", 1, 2, 4, 2, False)
-    benchmark.add(result, cell, tmp_path, "cpu")
-    assert result["rows"] == []
-    assert result["not_measured"][0].startswith("starter (4 M), int9, 1, 2, 4, 2, False: ")
-    assert "`precision` should be one of" in result["not_measured"][0]
