@@ -43,6 +43,8 @@ def run(kernels: str, threads: str, arguments: list[str]) -> tuple[bool, str, fl
     if done.returncode:
         sys.stdout.write(done.stdout)
     last = (done.stdout.strip().splitlines() or ["pytest said nothing"])[-1]
+    if done.returncode < 0:
+        last = f"ended by signal {-done.returncode}"
     return done.returncode == 0, last, time.monotonic() - begin
 
 
