@@ -25,6 +25,7 @@ SERVER = Path(__file__).with_name("crash_server.py")
 TIMED = {"seconds", "tokens_per_second", "peak_memory_mb"}
 CHANGES = 140  # of files, in a training of six steps; the kills are spread over them
 STEPS = 6
+USUAL_KILLS = 12  # the option's default
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked")
 
@@ -103,14 +104,18 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 def test_killed_trainings_end_equal(server, references, tmp_path, request):
-    """Each is killed up to three times, before a change of a file or at a moment, then ends."""
+    """Each is killed up to three times, before a change of a file or, in the long run, at a moment; then it ends.
+
+    Where a moment falls depends on the machine, so a usual run of the tests kills at changes of files alone.
+    """
     random_, died = random.Random(0), 0
+    moments = kills(request) > USUAL_KILLS
     for case in range(kills(request)):
         optimizer = "adamw_8bit" if case % 4 == 3 else "adamw"
         folder = tmp_path / f"run-{case}"
         for _ in range(random_.randint(1, 3)):
             when = {"operation": random_.randint(1, CHANGES)}
-            if case % 2:
+            if case % 2 and moments:
                 when = {"seconds": random_.uniform(0.05, 1.5)}
             code, message = server.train(folder, optimizer=optimizer, **when)
             assert code in {OK, -9}, message
