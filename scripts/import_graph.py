@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("gdpo.optimizers", "gdpo.version", "gdpo.identity", "gdpo.atomic", "gdpo.libraries"),
         *("gdpo.prompt_files", "gdpo.threads", "gdpo.printable", "gdpo.scratch"),
     ),
+    ("gdpo.workers",),
     ("gdpo.policies", "gdpo.rewards"),
     ("gdpo.rollouts", "gdpo.llamacpp"),
     ("gdpo.objective", "gdpo.update", "gdpo.runs", "gdpo.plotting", "gdpo.export"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdpo.memory import MemoryEstimate, estimate, read_config
+from gdpo.memory import MemoryEstimate, estimate
 from gdpo.objective.objective import combine_rewards
+from gdpo.policies.configuration import read_config
 from gdpo.prompts import Prompt
 from gdpo.rewards import SCORERS, Reward
 from gdpo.settings import TrainSettings

@@ -14,10 +14,10 @@ from gguf_models import needs_converter
 from gdpo.errors import ExportError, GDPOError, PolicyError
 from gdpo.export import converter, merge
 from gdpo.export.pipeline import export_gguf
-from gdpo.llamacpp import process
 from gdpo.policies.adapter import load_adapter, read_adapter, save_adapter
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable
+from gdpo.workers import process
 
 AUDITED = Path(__file__).with_name("audited_worker.py")
 MARK = "GDPO_STRANGER_RAN"

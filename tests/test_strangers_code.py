@@ -19,13 +19,13 @@ from strangers import change, honest_model, plant, watched
 from gdpo.errors import PolicyError
 from gdpo.export import converter
 from gdpo.export.pipeline import export_gguf
-from gdpo.llamacpp import process as worker
 from gdpo.llamacpp.generate import generate
 from gdpo.policies.adapter import fresh_config, load_adapter
 from gdpo.policies.architectures import check_architectures
 from gdpo.policies.chat import render_prompt
 from gdpo.policies.loading import load_policy
 from gdpo.prompts import make_prompt
+from gdpo.workers import process as worker
 
 PROMPT = make_prompt("thank you")
 REMOTE = {"AutoTokenizer": ["models/LLM/evil--evil.Tok", None]}

@@ -701,7 +701,7 @@ MODELS: dict[str, tuple[Callable[[Path, Fence], object], str]] = {
         "asks for over",
     ),
     "template with a power": (
-        lambda folder, _: template(folder, "{{ 9**9**9**9 }}"),
+        lambda folder, _: template(folder, "{{ 9**(9**(9**9)) }}"),
         "chat template",
     ),
     "template with a huge text": (
@@ -736,6 +736,8 @@ TEMPLATES = {
     "broken": "{% for %",
     "endless loop": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "endless recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "gigabytes": "{{ 'a'*1000000*4000 }}",
+    "endless words": "{{ lipsum(n=1000000) }}",
     "endless range": "{% for a in range(999999) %}x{% endfor %}",
 }
 
@@ -743,8 +745,12 @@ TEMPLATES = {
 @pytest.mark.parametrize("case", TEMPLATES)
 def test_chat_template_can_neither_reach_python_nor_take_for_ever(case, fence, model):
     template(model, TEMPLATES[case])
-    (policy,) = call("GDPOLoadModel", model="model", device="cpu")
-    refused(lambda: chat.render_prompt(policy.base.tokenizer, PROMPT), "chat template refuses")
+
+    def use() -> None:
+        (policy,) = call("GDPOLoadModel", model="model", device="cpu")
+        chat.render_prompt(policy.base.tokenizer, PROMPT)
+
+    refused(use, "chat template")
 
 
 # --- GGUF files ----------------------------------------------------------------------------------------
@@ -779,8 +785,13 @@ def small_gguf(honest, tmp_path_factory) -> Path:
 
 
 @needs_llama
-@pytest.mark.parametrize("case", ["classes", "globals", "format", "endless recursion"])
-def test_chat_template_in_a_gguf_cannot_reach_python(case, fence, small_gguf):
+@pytest.mark.parametrize(
+    "case",
+    ["classes", "globals", "format", "endless recursion", "gigabytes", "endless words"],
+)
+def test_chat_template_in_a_gguf_can_neither_reach_python_nor_take_for_ever(
+    case, fence, small_gguf
+):
     from gguf import GGUFReader, GGUFWriter
 
     path = fence.folders.output / "attack.gguf"
@@ -794,7 +805,7 @@ def test_chat_template_in_a_gguf_cannot_reach_python(case, fence, small_gguf):
     assert GGUFWriter is not None
     refused(
         lambda: call("GDPOChat", gguf=export.GGUF(path, "F32", {}), message="x"),
-        "chat template|RecursionError",
+        "chat template|RecursionError|SIGXCPU",
         errors.InferenceError,
     )
 

@@ -13,9 +13,9 @@ from strangers import change, honest_model, plant, watched
 from gdpo.errors import ExportError
 from gdpo.export import converter
 from gdpo.export.pipeline import export_gguf
-from gdpo.llamacpp import process as worker
-from gdpo.llamacpp.surroundings import environment
 from gdpo.policies.loading import load_policy
+from gdpo.workers import process as worker
+from gdpo.workers.surroundings import environment
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ def foretell(folder: Path, device: str, cell: Cell) -> Any:
     """Return the estimate of a cell, from the folder's configuration."""
     from transformers import AutoTokenizer
 
-    from gdpo.memory import estimate, read_config
+    from gdpo.memory import estimate
     from gdpo.policies.chat import encode_prompt
+    from gdpo.policies.configuration import read_config
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return estimate(

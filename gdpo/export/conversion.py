@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..llamacpp.process import LLAMA_WORKER, run_worker
+from ..llamacpp.runtime import LLAMA_WORKER
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..rewards.reward import Reward
+from ..workers.process import run_worker
 from .checks import ExportPlan
 from .converter import CONVERT_WORKER
 from .formats import FORMATS

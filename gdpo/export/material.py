@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..policies.chat import encode_prompt, render_prompt
+from ..policies.chat import encode_prompts
 from ..policies.policy import Policy, attached
 from ..polling import polled
 from ..progress import Progress
@@ -70,7 +70,8 @@ def gather(policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> Mat
     config = policy.base.model.config
     limit = getattr(config, "max_position_embeddings", None) or 4 * _SEQUENCE
     new_tokens = min(_NEW_TOKENS, limit // 2)
-    fitting = [p for p in prompts if len(encode_prompt(tokenizer, p)) + new_tokens <= limit]
+    encoded = zip(prompts, encode_prompts(tokenizer, prompts, poll=progress.poll), strict=True)
+    fitting = [prompt for prompt, made in encoded if len(made.ids) + new_tokens <= limit]
     chosen = tuple(fitting[:_PROMPTS]) or tuple(Prompt((("user", text),)) for text in _PROMPT_TEXTS)
     with attached(policy) as model:
         rollouts = sample(
@@ -82,7 +83,7 @@ def gather(policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> Mat
             seed=0,
             poll=progress.poll,
         )
-    rendered = tuple(render_prompt(tokenizer, prompt) for prompt in chosen)
+    rendered = tuple(made.text for made in encode_prompts(tokenizer, chosen))
     sequences, positions = [], 0
     for row in range(len(chosen)):
         ids = rollouts.prompt_ids[row][rollouts.prompt_mask[row].bool()].tolist()

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from ..errors import ExportError, shorten
 from ..llamacpp.generate import generate
-from ..llamacpp.process import LLAMA_WORKER, run_worker
+from ..llamacpp.runtime import LLAMA_WORKER
+from ..policies.chat import encode_texts
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..rewards.reward import Reward
 from ..rewards.scoring import score_rewards
+from ..workers.process import run_worker
 from .material import PROBES, Material
 
 # Positions compared at once: in float64 and with a large vocabulary each takes some MB.
@@ -158,11 +160,10 @@ def _plain(value: float) -> float | None:
 
 def _compare_tokens(policy: Policy, material: Material, found: list[list[int]]) -> tuple[str, ...]:
     """Refuse a file that reads a prompt differently; a difference on other texts is worth a note."""
-    tokenizer = policy.base.tokenizer
     texts = (*material.rendered, *material.answered, *PROBES)
+    own = encode_texts(policy.base.tokenizer, texts)
     notes = []
-    for index, (text, ids) in enumerate(zip(texts, found, strict=True)):
-        expected = list(tokenizer(text, add_special_tokens=material.plain)["input_ids"])
+    for index, (text, ids, expected) in enumerate(zip(texts, found, own, strict=True)):
         if ids == expected:
             continue
         pairs = enumerate(zip(ids, expected, strict=False))

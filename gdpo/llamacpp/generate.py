@@ -11,8 +11,8 @@ from ..errors import InferenceError, shorten
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
-from .process import LLAMA_WORKER, run_worker
-from .runtime import runtime_remedy, runtime_version
+from ..workers.process import run_worker
+from .runtime import LLAMA_WORKER, runtime_remedy, runtime_version
 
 logger = logging.getLogger(__name__)
 

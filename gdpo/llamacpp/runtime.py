@@ -7,6 +7,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+# The program that does all work with llama.cpp; `workers.process` runs it.
+LLAMA_WORKER = Path(__file__).with_name("worker.py")
+
 _WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 
 

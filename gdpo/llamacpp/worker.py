@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ _ERRORS_SHOWN = 3
 _TINY_BYTES = (
     64 * 2**20
 )  # measured at 2 to 7 MB: one thread is 2.5 times as fast as two on a busy machine
+
+# Honest templates take a millisecond or two, and kilobytes.
+_RENDER_BYTES, _RENDER_SECONDS = 256 * 2**20, 2
+# `workers/start.py` has put it among these names.
+_limited: Callable[[int, int], AbstractContextManager[None]] = globals()["limited"]
 
 
 class WorkerError(Exception):
@@ -178,11 +184,30 @@ def _open(path: str, log: Log, **options: Any) -> Any:
     threads = _threads(Path(path).stat().st_size)
     options |= {"n_threads": threads, "n_threads_batch": threads}
     try:
-        return llama_cpp.Llama(path, verbose=False, **options)
+        with _no_templates():
+            return llama_cpp.Llama(path, verbose=False, **options)
     except ValueError as error:  # the reason is in the log only
         raise WorkerError(
             f"{Path(path).name} cannot be loaded: {log.reason(str(error))}"
         ) from error
+
+
+@contextmanager
+def _no_templates() -> Iterator[None]:
+    """Keep the package from compiling the file's chat templates, which may take any memory: `_render` does it."""
+    from llama_cpp import llama_chat_format
+
+    class Nothing:
+        def __init__(self, **_: object) -> None: ...
+
+        def to_chat_handler(self) -> None: ...
+
+    module: Any = llama_chat_format
+    formatter, module.Jinja2ChatFormatter = module.Jinja2ChatFormatter, Nothing
+    try:
+        yield
+    finally:
+        module.Jinja2ChatFormatter = formatter
 
 
 def _threads(size: int) -> int:
@@ -223,20 +248,24 @@ def _render(vocabulary: Any, messages: Sequence[dict]) -> str | None:
     template = vocabulary.metadata.get("tokenizer.chat_template")
     if not template:
         return None
-    import jinja2
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
     bos, eos = (
         _token_text(vocabulary, i) for i in (vocabulary.token_bos(), vocabulary.token_eos())
     )
     try:
-        formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
-        conversation: Any = list(messages)
-        return formatter(messages=conversation).prompt
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
+        with _limited(_RENDER_BYTES, _RENDER_SECONDS):
+            formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
+            conversation: Any = list(messages)
+            return formatter(messages=conversation).prompt
+    except MemoryError:
+        raise WorkerError("the file's chat template takes too much memory") from None
+    except Exception as error:  # noqa: BLE001  a template raises what it wants
+        # Its traceback, which holds the template's lines, may take minutes to print.
+        reason = str(error)[:300]
         raise WorkerError(
-            f"the file's chat template refuses the prompt {_short(messages[-1]['content'])} ({error})"
-        ) from error
+            f"the file's chat template refuses the prompt {_short(messages[-1]['content'])} ({reason})"
+        ) from None
 
 
 def _token_text(vocabulary: Any, token: int) -> str:

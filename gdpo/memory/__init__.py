@@ -1,6 +1,6 @@
 """What a training needs in memory, told beforehand, and what happens when it runs out."""
 
-from .estimation import config_weight_bytes, estimate, read_config
+from .estimation import config_weight_bytes, estimate
 from .need import MemoryEstimate, free_memory, show
 from .remedies import explain_shortage, find_remedy
 from .retreat import Retreat
@@ -13,6 +13,5 @@ __all__ = [
     "explain_shortage",
     "find_remedy",
     "free_memory",
-    "read_config",
     "show",
 ]

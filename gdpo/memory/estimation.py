@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,12 @@ import torch
 from ..allocator import heap_share
 from ..errors import PolicyError
 from ..policies.adapter import fresh_config, wrap
-from ..policies.folder_checks import check_model_folder
+from ..policies.configuration import build
 from ..policies.precision import resolve_device, resolve_precision, weights_dtype
 from ..settings import TrainSettings
 from .need import MemoryEstimate, free_memory
 from .traced_passes import trace_prefill, trace_update
 from .weights import (
-    build,
     file_bytes,
     optimizer_bytes,
     sampling_copies,
@@ -35,26 +33,6 @@ from .weights import (
 _OVERHEAD = 32 * 2**20
 # Copies of a sampled token's logits in fp32: log-probabilities, probabilities and their sums.
 _SAMPLING_COPIES = 3
-
-
-def read_config(folder: Path) -> Any:
-    """Return the configuration of the model in `folder`; nothing else is read.
-
-    Raises:
-        PolicyError: The folder holds no model that can be used.
-    """
-    from transformers import AutoConfig
-
-    check_model_folder(folder)
-    try:
-        return AutoConfig.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # of many classes
-        reason = " ".join(str(error).split())[:200]
-        raise PolicyError(
-            f"The config.json in {str(folder)!r} cannot be read ({reason}); get the model's original file."
-        ) from error
 
 
 def config_weight_bytes(config: Any, precision: str, device: str) -> tuple[int, str, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..policies.compat import dtype_argument, saved_dtype
+from ..policies.compat import saved_dtype
 from ..policies.precision import is_quantised
 from ..rollouts.merged_layers import COPY_LIMIT_BYTES
 from .trace import MetaLinear
@@ -18,20 +17,6 @@ from .trace import MetaLinear
 _NF4_BYTES, _INT8_BYTES, _SCALE_BYTES = 0.5 + 4 / 64, 1, 4
 # bitsandbytes keeps the state of smaller tensors in fp32; of larger ones a byte, and a scale for each 256.
 _SMALL_STATE, _STATE_BYTES = 4096, 1 + 4 / 256
-
-
-def build(config: Any, dtype: torch.dtype) -> Any:
-    """Return the model of this configuration on the meta device, frozen."""
-    import transformers
-
-    config = copy.deepcopy(config)
-    if hasattr(
-        config, "quantization_config"
-    ):  # of a loaded model; here the stand-ins take its place
-        del config.quantization_config
-    with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config, **dtype_argument(dtype))
-    return model.eval().requires_grad_(False)
 
 
 def _quantised(model: Any, precision: str) -> Iterator[tuple[str, torch.nn.Linear]]:

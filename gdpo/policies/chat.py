@@ -2,35 +2,95 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from ..errors import PolicyError, shorten
 from ..prompts import Prompt
-from .template_limits import time_limit
+from .rendering import encode, render
+from .stranger import UnusableError, is_strangers, make_tokens
 
 
-def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
-    """Return the text that the model is given: by its chat template, or the plain contents without one."""
-    if not tokenizer.chat_template:
-        return "\n\n".join(content for _, content in prompt.messages)
-    messages = [{"role": role, "content": content} for role, content in prompt.messages]
+class EncodedPrompt(NamedTuple):
+    """A prompt as the model reads it.
+
+    Attributes:
+        text: What the chat template made of it, or the plain contents.
+        ids: Its tokens.
+    """
+
+    text: str
+    ids: list[int]
+
+
+def encode_prompts(
+    tokenizer: Any, prompts: Sequence[Prompt], *, poll: Callable[[], None] = lambda: None
+) -> list[EncodedPrompt]:
+    """Return text and tokens of each prompt.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompts: Any number.
+        poll: Function that is called meanwhile; it may raise to stop.
+
+    Raises:
+        PolicyError: The chat template or the tokenizer refuses one of them, or takes too much memory or time.
+    """
+    conversations = [prompt.messages for prompt in prompts]
+    make = make_tokens if is_strangers(tokenizer) else _here
     try:
-        with time_limit():
-            return tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        return [EncodedPrompt(*made) for made in make(tokenizer, conversations, poll)]
+    except UnusableError as error:
+        prompt = prompts[error.index]
+        remedy = (
+            "many templates know no system role: leave `system` empty"
+            if prompt.messages[0][0] == "system"
+            else "change the prompt, or get the model's original files"
+        )
         raise PolicyError(
-            f"The model's chat template refuses the prompt {shorten(prompt.text)} ({reason}); "
-            "many templates know no system role: leave `system` empty."
+            f"The model's chat template refuses the prompt {shorten(prompt.text)} ({error}); {remedy}."
         ) from error
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Return token ids of the rendered prompt; a chat template brings its own special tokens."""
-    plain = not tokenizer.chat_template
-    return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
+    """Return the token ids of one prompt; see `encode_prompts`."""
+    return encode_prompts(tokenizer, [prompt])[0].ids
+
+
+def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
+    """Return the text of one prompt as the model is given it; see `encode_prompts`."""
+    return encode_prompts(tokenizer, [prompt])[0].text
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of each text as it is.
+
+    Raises:
+        PolicyError: The tokenizer takes too much memory or time for one of them.
+    """
+    make = make_tokens if is_strangers(tokenizer) else _here
+    try:
+        return [ids for _, ids in make(tokenizer, texts, lambda: None)]
+    except UnusableError as error:
+        raise PolicyError(
+            f"The model's tokenizer cannot be used for {shorten(texts[error.index])} ({error}); "
+            "get the model's original files."
+        ) from error
+
+
+def _here(
+    tokenizer: Any, conversations: Sequence[Any], poll: Callable[[], None]
+) -> Iterator[tuple[str, list[int]]]:
+    for index, one in enumerate(conversations):
+        poll()
+        try:
+            text = one if isinstance(one, str) else render(tokenizer, one)
+            ids = encode(tokenizer, text)
+        except Exception as error:  # of many classes: a template raises what it wants
+            raise UnusableError(
+                index, " ".join(str(error).split()) or type(error).__name__
+            ) from error
+        yield text, ids
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:

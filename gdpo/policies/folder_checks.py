@@ -12,13 +12,15 @@ from typing import Any
 
 from ..errors import PolicyError, shorten
 from .named_code import code_in, entries_in, is_code, is_plain, named_file, texts_in
+from .weight_files import read_weight_files
 
 # Tokens and their numbers, which may be any words; nothing else is read from these files.
 _DATA = {"tokenizer.json", "vocab.json", "added_tokens.json"}
-# Weights that a configuration asks for, per byte of weights in the files: 2 in a 4-bit model, and some slack.
-_MAX_WEIGHTS_PER_BYTE = 8
+# Experts of all layers together; the largest models have some 25 000.
+_MAX_EXPERTS = 100_000
 # A tokenizer has tens of megabytes, other JSON files far less; parsing takes some ten times that in memory.
-_MAX_JSON_BYTES = 256 * 2**20
+_MAX_JSON_BYTES = 64 * 2**20
+_MAX_CONFIG_BYTES = 2**20
 
 
 def check_model_folder(folder: Path) -> None:
@@ -121,33 +123,30 @@ def _check_index(file: Path) -> None:
 
 
 def _check_size(folder: Path) -> None:
-    """A configuration may ask for any number of weights; those that no file holds are made in memory."""
-    held = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+    """Refuse a model of more parts than its files could back: even without contents each part takes memory."""
     config = read_json(folder / "config.json")
+    tensors = len(read_weight_files(folder).names)
     for part in [config, *(value for _, value in entries_in(config) if isinstance(value, dict))]:
-        width, layers = (
-            _size(part, "hidden_size", "n_embd"),
-            _size(part, "num_hidden_layers", "n_layer"),
-        )
-        inner, rows = _size(part, "intermediate_size", "n_inner"), _size(part, "vocab_size")
-        wanted = max(layers * width * max(width, inner), rows * width, layers)
-        if wanted > _MAX_WEIGHTS_PER_BYTE * held:
+        layers, experts = _largest(part, "layer", "block"), _largest(part, "expert")
+        if layers > tensors or layers * experts > _MAX_EXPERTS:
             raise PolicyError(
-                f"{str(folder / 'config.json')!r} asks for over {wanted:.1e} weights, but the files hold "
-                f"{held} bytes; get the model's original files."
+                f"{str(folder / 'config.json')!r} asks for over {layers - 1} layers with {experts} experts, but the "
+                f"files hold {tensors} tensors; get the model's original files."
             )
 
 
-def _size(part: dict[str, Any], *names: str) -> int:
-    found = (part.get(name) for name in names)
-    return next((value for value in found if isinstance(value, int) and value > 0), 1)
+def _largest(part: dict[str, Any], *words: str) -> int:
+    """Return the largest whole number under a name with one of the words; at least 1."""
+    found = (value for name, value in part.items() if any(word in name.lower() for word in words))
+    return max((value for value in found if type(value) is int), default=1)
 
 
 def _parse(file: Path) -> Any:
     try:
-        if file.stat().st_size > _MAX_JSON_BYTES:
+        limit = _MAX_CONFIG_BYTES if file.name == "config.json" else _MAX_JSON_BYTES
+        if file.stat().st_size > limit:
             raise PolicyError(
-                f"{str(file)!r} has more than {_MAX_JSON_BYTES // 2**20} MiB; get the original file."
+                f"{str(file)!r} has more than {limit // 2**20} MiB; get the original file."
             )
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

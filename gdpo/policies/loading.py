@@ -13,11 +13,13 @@ from ..errors import PolicyError
 from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument
+from .configuration import read_config
 from .digest import digest_folder, digest_texts
-from .folder_checks import check_model_folder, read_json
+from .folder_checks import read_json
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
-from .template_limits import check_template
+from .stranger import mark
+from .token_ids import check_ids
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +52,12 @@ def load_policy(
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
     folder = find_folder(source, allow_download)
-    check_model_folder(folder)
+    read_config(folder)
     tokenizer = _load_tokenizer(source, folder)
     with returning_freed_memory(device):
         module = _load_model(source, folder, precision, device)
     check_architectures(read_json(folder / "config.json"), module, source)
-    rows = module.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise PolicyError(
-            f"The tokenizer of {source!r} has {len(tokenizer)} tokens but the model only {rows}; "
-            "use the tokenizer files that belong to this model."
-        )
+    check_ids(module, tokenizer, source)
     if not tokenizer.chat_template:
         logger.warning(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
@@ -117,9 +114,7 @@ def _load_tokenizer(source: str, folder: Path) -> Any:
         )
     except Exception as error:
         raise PolicyError(_load_message("tokenizer", source, _remedy(error), error)) from error
-    templates = tokenizer.chat_template or {}
-    for template in [templates] if isinstance(templates, str) else templates.values():
-        check_template(template, source)
+    mark(tokenizer, folder)
     if tokenizer.eos_token_id is None:
         raise PolicyError(
             f"The tokenizer of {source!r} names no end-of-sequence token, so no completion could end; "

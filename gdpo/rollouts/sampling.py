@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import PolicyError, shorten
 from ..out_of_memory import is_out_of_memory
-from ..policies.chat import encode_prompt, stop_ids
+from ..policies.chat import encode_prompts, stop_ids
 from ..polling import polled
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
@@ -90,7 +90,7 @@ def sample(
     Raises:
         PolicyError: A prompt leaves no room for a completion in the model's context, or memory ran out.
     """
-    prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens)
+    prompt_ids, prompt_mask = _encode(model, tokenizer, prompts, max_new_tokens, poll)
     uniforms = draw_uniforms(len(prompts) * group_size, max_new_tokens, seed)
     stops = torch.tensor(stop_ids(model, tokenizer), device=prompt_ids.device)
     rows = Rows(uniforms.to(prompt_ids.device), temperature, stops)
@@ -177,9 +177,10 @@ def _encode(
     tokenizer: Any,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
+    poll: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
     """Return token ids and mask of the prompts, `(B, P)`, padded on the left."""
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    encoded = [made.ids for made in encode_prompts(tokenizer, prompts, poll=poll)]
     limit = getattr(model.config, "max_position_embeddings", None)
     for prompt, ids in zip(prompts, encoded, strict=True):
         if not ids:

@@ -13,11 +13,11 @@ from ...gdpo.memory import (
     estimate,
     find_remedy,
     free_memory,
-    read_config,
     show,
 )
 from ...gdpo.objective.objective import Objective
-from ...gdpo.policies.chat import encode_prompt
+from ...gdpo.policies.chat import encode_prompts
+from ...gdpo.policies.configuration import read_config
 from ...gdpo.policies.loading import find_folder
 from ...gdpo.policies.policy import Policy
 from ...gdpo.prompts import Prompt
@@ -78,7 +78,7 @@ def before_training(
         "rewards": len(objective.rewards),
         "precision": base.precision,
         "device": base.device,
-        "prompt_tokens": max(len(encode_prompt(base.tokenizer, one)) for one in longest),
+        "prompt_tokens": max(len(made.ids) for made in encode_prompts(base.tokenizer, longest)),
         "adapter": policy.adapter.config if policy.adapter else None,
         "loaded": True,
     }

@@ -17,7 +17,8 @@ from loaded_pack import ROOT
 from rounding import bound, path_length
 
 from gdpo.errors import ExportError, InferenceError
-from gdpo.llamacpp.process import LLAMA_WORKER, run_worker
+from gdpo.llamacpp.runtime import LLAMA_WORKER
+from gdpo.workers.process import run_worker
 
 
 def script(folder: Path, body: str) -> Path:
@@ -156,7 +157,7 @@ def test_a_worker_ends_with_its_parent_and_its_folder_goes_at_the_next_start(tmp
     scratch.mkdir()
     body = f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(1)"
     parent = (
-        "import sys; from pathlib import Path; from gdpo.llamacpp.process import run_worker\n"
+        "import sys; from pathlib import Path; from gdpo.workers.process import run_worker\n"
         "run_worker(Path(sys.argv[1]), {})"
     )
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}

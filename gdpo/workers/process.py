@@ -24,7 +24,6 @@ from .idleness import Idleness
 from .surroundings import environment, package_folders
 
 START = Path(__file__).with_name("start.py")
-LLAMA_WORKER = Path(__file__).with_name("worker.py")
 # A worker that used no processor and gave no result for so long does not come back.
 IDLE_SECONDS = 900.0
 
@@ -63,7 +62,7 @@ def run_worker(
     with _scratch(task, error) as folder:
         response = folder / "response.jsonl"
         response.touch()
-        process = _start(script, request, folder)
+        process = start(script, request, folder)
         try:
             code = _wait(process, response, poll, on_lines, idle_seconds)
         except _IdleError as idle:
@@ -72,7 +71,7 @@ def run_worker(
                 "driver if it happens again."
             ) from idle
         finally:
-            _kill(process)
+            kill(process)
         lines = _read_lines(response)
         if code != 0 or not lines or "error" in lines[-1]:
             text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
@@ -105,10 +104,18 @@ def _full(folder: Path) -> str:
     )
 
 
-def _start(script: Path, request: Mapping[str, object], folder: Path) -> subprocess.Popen:
-    """A worker in an empty folder, which knows of its parent the packages and how to compute.
+def start(
+    script: Path, request: Mapping[str, object], folder: Path, *, stdout: int | None = None
+) -> subprocess.Popen:
+    """Start a worker in an empty folder, which knows of its parent the packages and how to compute.
 
     Paths of strangers are relative to nothing there, and no secret of the parent's is in its reach.
+
+    Args:
+        script: The worker program; it gets the paths of its request and of its response.
+        request: Plain JSON.
+        folder: An empty folder, of the worker's own. What it writes as errors is in `log.txt`.
+        stdout: What `subprocess` takes for its output; None: into `log.txt`, too.
     """
     whole = {**request, "packages": package_folders()}
     (folder / "request.json").write_text(json.dumps(whole), encoding="utf-8")
@@ -121,8 +128,8 @@ def _start(script: Path, request: Mapping[str, object], folder: Path) -> subproc
                 *(sys.executable, *_PYTHON, str(START), str(script.absolute())),
                 *(str(folder / "request.json"), str(folder / "response.jsonl")),
             ],
-            stdin=subprocess.PIPE,  # never written to: it ends when this process does
-            stdout=log,
+            stdin=subprocess.PIPE,  # it ends when this process does
+            stdout=log if stdout is None else stdout,
             stderr=log,
             cwd=empty,
             env=environment(os.environ, home),
@@ -158,7 +165,8 @@ def _wait(
             raise _IdleError
 
 
-def _kill(process: subprocess.Popen) -> None:
+def kill(process: subprocess.Popen) -> None:
+    """End a worker, whatever it is doing."""
     if process.poll() is None:
         process.kill()
         process.wait(_KILL_SECONDS)
@@ -179,11 +187,12 @@ def _reason(code: int, lines: list[dict], log: str) -> str:
     telling = [line for line in written if "GGML_ASSERT" in line or "Error" in line]
     last = (telling or written or ["it left no message"])[-1][:300].rstrip(".")
     if code < 0:
-        return f"it was ended by {_signal_name(-code)} ({last})"
+        return f"it was ended by {signal_name(-code)} ({last})"
     return f"it ended with code {code} ({last})"
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as `SIGKILL`."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,0 +1,218 @@
+"""Makes tokens of prompts with a stranger's tokenizer and chat template, as a program that stays.
+
+Both are programs of a kind: a few lines of either can ask for any amount of memory and time, in native code that
+nobody can interrupt. So they are used here, where that costs nothing but this process. Each line from the parent is
+a request, and is answered with one line on the standard output; a failure is {"error": ...}.
+
+It knows transformers without torch, which starts in half the time and takes a quarter of the memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+# `workers/start.py` has put them among these names.
+lines: queue.SimpleQueue[bytes] = globals()["lines"]
+limited: Callable[[int, int], AbstractContextManager[None]] = globals()["limited"]
+
+_RENDERING = runpy.run_path(str(Path(__file__).with_name("rendering.py")))
+_IDLE_SECONDS = 600.0
+# Honest templates take a millisecond or two, and kilobytes. What cannot be interrupted is ended.
+_RENDER_SECONDS, _KILL_SECONDS = 1.0, 2
+_RENDER_BYTES = 256 * 2**20
+# Characters that a template may add to a prompt, and by what factor it may lengthen it.
+_ADDED, _FACTOR = 200_000, 16
+_MAX_REPLY = 64 * 2**20
+# Honest tokens have up to some hundred characters, and honest decoders make each a few characters longer.
+_MAX_TOKEN, _MAX_GROWTH = 10_000, 16
+_KEPT = 2  # tokenizers
+_PROBES = (
+    [["user", "Hello! How can you help me today? 123"]],
+    [["system", "Be brief."], ["user", "a"], ["assistant", "b"], ["user", "c"]],
+)
+
+_tokenizers: dict[str, Any] = {}
+
+
+class RefusedError(Exception):
+    """The model's files cannot be used; the message says what they did."""
+
+
+class FailureError(Exception):
+    """Something failed, which is the cause of this: an exception, or a panic of native code, which is none."""
+
+    def __init__(self, **where: object) -> None:
+        """Say where it was, for the reply."""
+        super().__init__()
+        self.where = where
+
+
+def look(request: dict) -> dict:
+    """Read the configuration, load the tokenizer, and try it with its chat template on a few prompts."""
+    steps = {"configuration": _read_config, "tokenizer": _load, "chat template": _try_template}
+    for part, step in steps.items():
+        try:
+            step(request)
+        except BaseException as error:
+            raise FailureError(part=part) from error
+    return {}
+
+
+def _read_config(request: dict) -> None:
+    from transformers import AutoConfig
+
+    AutoConfig.from_pretrained(request["folder"], local_files_only=True, trust_remote_code=False)
+
+
+def _load(request: dict) -> None:
+    from transformers import AutoTokenizer
+
+    while len(_tokenizers) >= _KEPT:
+        del _tokenizers[next(iter(_tokenizers))]
+    tokenizer = AutoTokenizer.from_pretrained(
+        request["folder"], local_files_only=True, trust_remote_code=False
+    )
+    longest = max(tokenizer.get_vocab(), key=len, default="")
+    if len(longest) > _MAX_TOKEN:
+        raise RefusedError(f"it has a token of {len(longest)} characters")
+    _check_decoder(tokenizer)
+    _tokenizers[request["key"]] = tokenizer
+
+
+def _try_template(request: dict) -> None:
+    from jinja2 import TemplateError
+
+    tokenizer = _tokenizers[request["key"]]
+    for messages in _PROBES:
+        try:
+            text = _render(tokenizer, messages)
+        except TemplateError:  # many templates refuse roles, or orders of them
+            text = messages[-1][1]
+        _RENDERING["encode"](tokenizer, text)
+
+
+def encode(request: dict) -> dict:
+    """Return text and token ids of each conversation; texts are taken as they are.
+
+    A tokenizer that was not looked at before, or so long ago that it has been forgotten, is unknown.
+    """
+    tokenizer = _tokenizers.get(request["key"])
+    if tokenizer is None:
+        return {"unknown": True}
+    made, size = [], 0
+    for index, messages in enumerate(request["conversations"]):
+        try:
+            text = messages if isinstance(messages, str) else _render(tokenizer, messages)
+            ids = _RENDERING["encode"](tokenizer, text)
+        except BaseException as error:
+            raise FailureError(index=index) from error
+        size += len(text) + 8 * len(ids)
+        if size > _MAX_REPLY:
+            raise FailureError(index=index) from RefusedError(f"texts take over {_MAX_REPLY} bytes")
+        made.append([text, ids])
+    return {"made": made}
+
+
+def _render(tokenizer: Any, messages: list) -> str:
+    with limited(_RENDER_BYTES, _KILL_SECONDS), _timed():
+        text = _RENDERING["render"](tokenizer, messages)
+    given = sum(len(content) for _, content in messages)
+    if len(text) > _ADDED + _FACTOR * given:
+        raise RefusedError(f"the chat template makes {len(text)} characters of {given}")
+    return text
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    """Raise TimeoutError in a block that takes too long, where there are timers; elsewhere the parent ends it."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"it took more than {_RENDER_SECONDS:g} s")
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, _RENDER_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _check_decoder(tokenizer: Any) -> None:
+    """Refuse a decoder that multiplies texts or searches by patterns: completions are decoded in the host."""
+    if not getattr(tokenizer, "is_fast", False):
+        return
+    decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"]
+    growth = 1.0
+    for part in _parts(decoder):
+        if part.get("type") != "Replace":
+            continue
+        pattern, content = part["pattern"].get("String"), part["content"]
+        if not pattern:
+            raise RefusedError(f"its decoder searches for {part['pattern']}")
+        growth *= max(1.0, len(content) / len(pattern))
+    if growth > _MAX_GROWTH:
+        raise RefusedError(f"its decoder makes texts {growth:g} times as long")
+
+
+def _parts(decoder: Any) -> Iterator[dict]:
+    if isinstance(decoder, dict):
+        yield decoder
+        for inner in decoder.get("decoders", ()):
+            yield from _parts(inner)
+
+
+def _describe(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError):
+        return "it takes too much memory"
+    return (
+        text
+        if isinstance(error, (RefusedError, TimeoutError))
+        else f"{type(error).__name__}: {text}"
+    )
+
+
+COMMANDS = {"look": look, "encode": encode}
+
+
+def answer(request: dict) -> tuple[dict, bool]:
+    """Return the reply, and whether this process is to end: native code that panicked may hold locks for ever."""
+    try:
+        with limited(request["memory"], request["seconds"]):
+            return COMMANDS[request["command"]](request), False
+    except FailureError as failure:
+        cause = failure.__cause__ or failure
+        return {**failure.where, "error": _describe(cause)}, not isinstance(cause, Exception)
+
+
+def main() -> int:
+    """Answer requests until none has come for a while."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    os.dup2(2, 1)  # what libraries print is no reply
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    while True:
+        try:
+            request = json.loads(lines.get(timeout=_IDLE_SECONDS))
+        except queue.Empty:
+            return 0
+        reply, broken = answer(request)
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+        if broken:
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
