@@ -12,49 +12,28 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_GGML_ERROR, _GGML_CONTINUED = 4, 5  # as in ggml.h; the Python package has older numbers
+from .gguf_file import (
+    Limited,
+    Log,
+    WorkerError,
+    detokenize,
+    open_file,
+    open_on_gpu,
+    render,
+    short,
+    table,
+    tokenize,
+    trained_context,
+)
+
 _F32 = 0  # ggml's number of the type
-_ERRORS_SHOWN = 3
-_TINY_BYTES = (
-    64 * 2**20
-)  # measured at 2 to 7 MB: one thread is 2.5 times as fast as two on a busy machine
-
-# Honest templates take a millisecond or two, and kilobytes.
-_RENDER_BYTES, _RENDER_SECONDS = 256 * 2**20, 2
 # `workers/start.py` has put it among these names.
-_limited: Callable[[int, int], AbstractContextManager[None]] = globals()["limited"]
-
-
-class WorkerError(Exception):
-    """Something asked for is not possible; the message is for the user."""
-
-
-class Log:
-    """llama.cpp's error lines: the only place where it says why a call failed."""
-
-    def __init__(self) -> None:
-        import llama_cpp
-
-        self.errors: list[str] = []
-        self._last = 0
-        self._callback = llama_cpp.llama_log_callback(self._receive)  # kept: C holds a bare pointer
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
-
-    def _receive(self, level: int, text: bytes, _data: object) -> None:
-        self._last = self._last if level == _GGML_CONTINUED else level
-        line = text.decode("utf-8", errors="replace").strip()
-        if self._last == _GGML_ERROR and line.strip("."):
-            self.errors.append(line)
-
-    def reason(self, otherwise: str) -> str:
-        """Return the last error lines on one line."""
-        return "; ".join(self.errors[-_ERRORS_SHOWN:]) or otherwise
+_limited: Limited = globals()["limited"]
 
 
 def quantize(request: dict, log: Log) -> Iterator[dict]:
@@ -82,15 +61,17 @@ def logits(request: dict, log: Log) -> Iterator[dict]:
     (positions, vocabulary). The key-value cache is float32 and flash attention off, so that nothing
     but the weights differs from the model that was exported.
     """
-    vocabulary = _open(request["gguf"], log, vocab_only=True)
+    vocabulary = open_file(request["gguf"], log, vocab_only=True)
     yield {
-        "tokens": [_tokenize(vocabulary, text, request["add_bos"]) for text in request["texts"]],
-        "rendered": [_render(vocabulary, messages) for messages in request["conversations"]],
+        "tokens": [tokenize(vocabulary, text, request["add_bos"]) for text in request["texts"]],
+        "rendered": [
+            render(vocabulary, messages, _limited) for messages in request["conversations"]
+        ],
     }
     vocabulary.close()
     sequences = request["sequences"]
     longest = max(map(len, sequences))
-    llm = _open(
+    llm = open_file(
         request["gguf"],
         log,
         n_ctx=longest,
@@ -117,22 +98,22 @@ def generate(request: dict, log: Log) -> Iterator[dict]:
     A file without a template gets the contents as plain text. Sampling is by temperature alone, as in
     training; completion i depends on the seed and i, not on the other conversations.
     """
-    vocabulary = _open(request["gguf"], log, vocab_only=True)
-    prompts, limit = [], _trained_context(vocabulary)
+    vocabulary = open_file(request["gguf"], log, vocab_only=True)
+    prompts, limit = [], trained_context(vocabulary)
     for messages in request["conversations"]:
-        text = _render(vocabulary, messages)
+        text = render(vocabulary, messages, _limited)
         plain = "\n\n".join(message["content"] for message in messages)
-        ids = _tokenize(vocabulary, plain if text is None else text, add_bos=text is None)
+        ids = tokenize(vocabulary, plain if text is None else text, add_bos=text is None)
         if limit and len(ids) >= limit:
             raise WorkerError(
-                f"the prompt {_short(messages[-1]['content'])} has {len(ids)} tokens, the model's context {limit}; "
+                f"the prompt {short(messages[-1]['content'])} has {len(ids)} tokens, the model's context {limit}; "
                 "shorten the prompt"
             )
         prompts.append(ids)
     vocabulary.close()
     context = max(map(len, prompts)) + request["max_new_tokens"]
     context = min(context, limit or context)
-    llm, note = _open_on_gpu(request["gguf"], log, context)
+    llm, note = open_on_gpu(request["gguf"], log, context)
     for index, ids in enumerate(prompts):
         random = np.random.default_rng([request["seed"], index])
         room = min(request["max_new_tokens"], context - len(ids))
@@ -153,11 +134,11 @@ def _complete(
         scores = llama_cpp.llama_get_logits_ith(llm.ctx, -1)
         token = _choose(np.ctypeslib.as_array(scores, shape=(llm.n_vocab(),)), temperature, random)
         if is_end(token):
-            return {"text": _detokenize(llm, shown), "tokens": count, "truncated": False}
+            return {"text": detokenize(llm, shown), "tokens": count, "truncated": False}
         shown.append(token)
         if count < limit:
             llm.eval([token])
-    return {"text": _detokenize(llm, shown), "tokens": limit, "truncated": True}
+    return {"text": detokenize(llm, shown), "tokens": limit, "truncated": True}
 
 
 def _choose(scores: np.ndarray, temperature: float, random: np.random.Generator) -> int:
@@ -172,120 +153,8 @@ def _choose(scores: np.ndarray, temperature: float, random: np.random.Generator)
 def _end_test(llm: Any) -> Callable[[int], bool]:
     import llama_cpp
 
-    vocabulary = _table(llm)
+    vocabulary = table(llm)
     return lambda token: bool(llama_cpp.llama_vocab_is_eog(vocabulary, token))
-
-
-def _open(path: str, log: Log, **options: Any) -> Any:
-    import llama_cpp
-
-    if not Path(path).is_file():
-        raise WorkerError(f"there is no file {path!r}")
-    threads = _threads(Path(path).stat().st_size)
-    options |= {"n_threads": threads, "n_threads_batch": threads}
-    try:
-        with _no_templates():
-            return llama_cpp.Llama(path, verbose=False, **options)
-    except ValueError as error:  # the reason is in the log only
-        raise WorkerError(
-            f"{Path(path).name} cannot be loaded: {log.reason(str(error))}"
-        ) from error
-
-
-@contextmanager
-def _no_templates() -> Iterator[None]:
-    """Keep the package from compiling the file's chat templates, which may take any memory: `_render` does it."""
-    from llama_cpp import llama_chat_format
-
-    class Nothing:
-        def __init__(self, **_: object) -> None: ...
-
-        def to_chat_handler(self) -> None: ...
-
-    module: Any = llama_chat_format
-    formatter, module.Jinja2ChatFormatter = module.Jinja2ChatFormatter, Nothing
-    try:
-        yield
-    finally:
-        module.Jinja2ChatFormatter = formatter
-
-
-def _threads(size: int) -> int:
-    """Return one thread for a tiny model, which waiting for others would slow down; else the physical cores."""
-    cores = os.cpu_count() or 1
-    return 1 if size < _TINY_BYTES else max(min(cores, 4), cores // 2)
-
-
-def _open_on_gpu(path: str, log: Log, context: int) -> tuple[Any, str]:
-    """Load for answering: on the GPU where llama.cpp was built for one, else or if it is full on the CPU."""
-    import llama_cpp
-
-    if not llama_cpp.llama_supports_gpu_offload():
-        return _open(path, log, n_ctx=context), ""
-    try:
-        return _open(path, log, n_ctx=context, n_gpu_layers=-1), ""
-    except WorkerError as error:
-        return _open(
-            path, log, n_ctx=context
-        ), f"answered on the CPU, because the GPU failed: {error}"
-
-
-def _trained_context(vocabulary: Any) -> int:
-    key = f"{vocabulary.metadata.get('general.architecture')}.context_length"
-    return int(vocabulary.metadata.get(key, 0))
-
-
-def _tokenize(vocabulary: Any, text: str, add_bos: bool) -> list[int]:
-    return list(vocabulary.tokenize(text.encode("utf-8"), add_bos=add_bos, special=True))
-
-
-def _detokenize(llm: Any, tokens: Sequence[int]) -> str:
-    return llm.detokenize(list(tokens)).decode("utf-8", errors="replace").strip()
-
-
-def _render(vocabulary: Any, messages: Sequence[dict]) -> str | None:
-    """Return the chat text by the template in the file, or None where it has none."""
-    template = vocabulary.metadata.get("tokenizer.chat_template")
-    if not template:
-        return None
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-    bos, eos = (
-        _token_text(vocabulary, i) for i in (vocabulary.token_bos(), vocabulary.token_eos())
-    )
-    try:
-        with _limited(_RENDER_BYTES, _RENDER_SECONDS):
-            formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
-            conversation: Any = list(messages)
-            return formatter(messages=conversation).prompt
-    except MemoryError:
-        raise WorkerError("the file's chat template takes too much memory") from None
-    except Exception as error:  # noqa: BLE001  a template raises what it wants
-        # Its traceback, which holds the template's lines, may take minutes to print.
-        reason = str(error)[:300]
-        raise WorkerError(
-            f"the file's chat template refuses the prompt {_short(messages[-1]['content'])} ({reason})"
-        ) from None
-
-
-def _token_text(vocabulary: Any, token: int) -> str:
-    import llama_cpp
-
-    if token < 0:
-        return ""
-    text = llama_cpp.llama_vocab_get_text(_table(vocabulary), token)
-    return text.decode("utf-8", errors="replace")
-
-
-def _table(llm: Any) -> Any:
-    """Return the file's vocabulary as llama.cpp's own functions take it."""
-    import llama_cpp
-
-    return llama_cpp.llama_model_get_vocab(llm.model)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 
 COMMANDS = {"quantize": quantize, "logits": logits, "generate": generate}

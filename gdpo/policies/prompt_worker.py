@@ -12,19 +12,18 @@ from __future__ import annotations
 import json
 import os
 import queue
-import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
+
+from . import rendering
 
 # `workers/start.py` has put them among these names.
 lines: queue.SimpleQueue[bytes] = globals()["lines"]
 limited: Callable[[int, int], AbstractContextManager[None]] = globals()["limited"]
 
-_RENDERING = runpy.run_path(str(Path(__file__).with_name("rendering.py")))
 _IDLE_SECONDS = 600.0
 # Honest templates take a millisecond or two, and kilobytes. What cannot be interrupted is ended.
 _RENDER_SECONDS, _KILL_SECONDS = 1.0, 2
@@ -97,7 +96,7 @@ def _try_template(request: dict) -> None:
             text = _render(tokenizer, messages)
         except TemplateError:  # many templates refuse roles, or orders of them
             text = messages[-1][1]
-        _RENDERING["encode"](tokenizer, text)
+        rendering.encode(tokenizer, text)
 
 
 def encode(request: dict) -> dict:
@@ -112,7 +111,7 @@ def encode(request: dict) -> dict:
     for index, messages in enumerate(request["conversations"]):
         try:
             text = messages if isinstance(messages, str) else _render(tokenizer, messages)
-            ids = _RENDERING["encode"](tokenizer, text)
+            ids = rendering.encode(tokenizer, text)
         except BaseException as error:
             raise FailureError(index=index) from error
         size += len(text) + 8 * len(ids)
@@ -124,7 +123,7 @@ def encode(request: dict) -> dict:
 
 def _render(tokenizer: Any, messages: list) -> str:
     with limited(_RENDER_BYTES, _KILL_SECONDS), _timed():
-        text = _RENDERING["render"](tokenizer, messages)
+        text = rendering.render(tokenizer, messages)
     given = sum(len(content) for _, content in messages)
     if len(text) > _ADDED + _FACTOR * given:
         raise RefusedError(f"the chat template makes {len(text)} characters of {given}")

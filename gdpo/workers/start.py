@@ -1,14 +1,14 @@
 """Starts a worker as a program: `start.py SCRIPT REQUEST.json RESPONSE.jsonl`, in an isolated Python.
 
-An isolated Python (`-I`) finds no module in the working directory, beside the script, in the user's own folder or
+An isolated Python (`-I`) finds no module in the working directory, in the user's own folder or
 on PYTHONPATH: nothing that a stranger could have put there. The packages that the parent has are named in the
 request. Whatever a worker reads comes from strangers, too, so it never opens a connection.
 
 The parent holds the other end of this program's standard input, and may send lines. When it ends, the parent is
 gone, killed perhaps, and nobody waits for the result.
 
-A worker's script finds two names of this program among its own: `lines`, a queue of what the parent sends, and
-`limited`.
+A worker's script may import, by relative names, what lies beside it and needs nothing else of the pack. It finds two
+names of this program among its own: `lines`, a queue of what the parent sends, and `limited`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import queue
 import runpy
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _ORPHANED = 3  # exit code
+_PACKAGE = "gdpo_worker"
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.sendto"}
 
 lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -102,7 +104,11 @@ def main() -> None:
     sys.path.extend(path for path in packages if path not in sys.path)
     sys.addaudithook(_stay_offline)
     del sys.argv[0]
-    runpy.run_path(script, {"lines": lines, "limited": limited}, "__main__")
+    beside = types.ModuleType(_PACKAGE)
+    beside.__path__ = [str(Path(script).parent)]
+    sys.modules[_PACKAGE] = beside
+    given = {"lines": lines, "limited": limited}
+    runpy.run_module(f"{_PACKAGE}.{Path(script).stem}", given, "__main__")
 
 
 if __name__ == "__main__":
