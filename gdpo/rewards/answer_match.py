@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import RewardError, shorten
 from ..options import check_options, option
 from ..prompts import Prompt
+from .quantity import is_same, read_answer, read_reference
 from .scorer import Completion
-from .text import numbers, reference_texts, words
+from .text import reference_texts, words
 
 # Comparing two texts word by word takes time in the product of their lengths.
 MAX_REFERENCE_WORDS = 1_000
@@ -32,8 +32,9 @@ class AnswerMatch:
     mode: str = option(
         "contains",
         "contains: the answer's words occur together somewhere. exact: nothing else is said. "
-        "numeric: the last number is the answer's last number. Case, width, punctuation and "
-        "spaces never matter.",
+        "numeric: the marked answer (####, boxed, 'the answer is', bold), or else the last number, "
+        "is the right quantity, however both are written. Case, width, punctuation and spaces "
+        "never matter.",
         choices=("contains", "exact", "numeric"),
     )
     tolerance: float = option(
@@ -68,7 +69,7 @@ class AnswerMatch:
         if references is None:
             return None
         if self.mode == "numeric":
-            return max(self._numeric(text, completion.text) for text in references)
+            return self._numeric(references, completion.text)
         said = words(completion.text)
         return max(self._verbal(text, said) for text in references)
 
@@ -83,12 +84,12 @@ class AnswerMatch:
         share = _longest_common_run(wanted, said) / whole
         return share if self.partial_credit else float(share == 1.0)
 
-    def _numeric(self, reference: str, text: str) -> float:
-        wanted = numbers(reference)
-        if not wanted or not math.isfinite(wanted[-1]):
-            raise RewardError(f"the reference {shorten(reference)} holds no usable number")
-        found = numbers(text)
-        return float(bool(found) and abs(found[-1] - wanted[-1]) <= self.tolerance)
+    def _numeric(self, references: list[str], text: str) -> float:
+        wanted = [read_reference(reference) for reference in references]
+        found = read_answer(text)
+        if found is None:
+            return 0.0
+        return float(any(is_same(found, one, self.tolerance) for one in wanted))
 
 
 def _longest_common_run(wanted: list[str], said: list[str]) -> int:
