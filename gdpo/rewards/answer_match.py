@@ -63,6 +63,20 @@ class AnswerMatch:
                 "AnswerMatch: `field` must name the prompt column with the answer. Found ''."
             )
 
+    def check(self, prompt: Prompt) -> bool:
+        """Tell whether the prompt's row has a reference.
+
+        Raises:
+            RewardError: It has one that cannot be compared with.
+        """
+        references = reference_texts(prompt, self.field.strip())
+        for reference in references or ():
+            if self.mode == "numeric":
+                read_reference(reference)
+            else:
+                _wanted_words(reference)
+        return references is not None
+
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         """1 where the answer is given, else 0 or, with partial credit, a share."""
         references = reference_texts(prompt, self.field.strip())
@@ -74,12 +88,7 @@ class AnswerMatch:
         return max(self._verbal(text, said) for text in references)
 
     def _verbal(self, reference: str, said: list[str]) -> float:
-        wanted = words(reference)
-        if not 0 < len(wanted) <= MAX_REFERENCE_WORDS:
-            raise RewardError(
-                f"a reference must have 1 to {MAX_REFERENCE_WORDS} words. Found {len(wanted)} in "
-                f"{shorten(reference)}"
-            )
+        wanted = _wanted_words(reference)
         whole = len(wanted) if self.mode == "contains" else max(len(wanted), len(said))
         share = _longest_common_run(wanted, said) / whole
         return share if self.partial_credit else float(share == 1.0)
@@ -90,6 +99,16 @@ class AnswerMatch:
         if found is None:
             return 0.0
         return float(any(is_same(found, one, self.tolerance) for one in wanted))
+
+
+def _wanted_words(reference: str) -> list[str]:
+    wanted = words(reference)
+    if not 0 < len(wanted) <= MAX_REFERENCE_WORDS:
+        raise RewardError(
+            f"a reference must have 1 to {MAX_REFERENCE_WORDS} words. Found {len(wanted)} in "
+            f"{shorten(reference)}"
+        )
+    return wanted
 
 
 def _longest_common_run(wanted: list[str], said: list[str]) -> int:
