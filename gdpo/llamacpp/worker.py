@@ -215,7 +215,27 @@ def _tokenize(vocabulary: Any, text: str, add_bos: bool) -> list[int]:
 
 
 def _detokenize(llm: Any, tokens: Sequence[int]) -> str:
-    return llm.detokenize(list(tokens)).decode("utf-8", errors="replace").strip()
+    """Return the text with its special tokens, without padding, as a policy's answers have it.
+
+    llama_cpp's own method would leave special tokens out, and cuts pieces of more than 32 bytes.
+    """
+    import llama_cpp
+
+    padding = llama_cpp.llama_vocab_pad(_table(llm))
+    pieces = [_piece(llm, token) for token in tokens if token != padding]
+    return b"".join(pieces).decode("utf-8", errors="replace").strip()
+
+
+def _piece(llm: Any, token: int) -> bytes:
+    import llama_cpp
+
+    size = 64
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        count = llama_cpp.llama_token_to_piece(_table(llm), token, buffer, size, 0, True)
+        if count >= 0:
+            return buffer.raw[:count]
+        size = -count  # it says so when the buffer is too small
 
 
 def _render(vocabulary: Any, messages: Sequence[dict]) -> str | None:
