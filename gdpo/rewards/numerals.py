@@ -12,7 +12,7 @@ MAX_DIGITS = 400
 MAX_EXPONENT = 400
 
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_FRACTION = rf"(?:(?P<whole>\d+) )?(?P<over>{_WHOLE})/(?P<under>{_WHOLE})"
+_FRACTION = rf"(?:(?P<whole>{_WHOLE}) )?(?P<over>{_WHOLE})/(?P<under>{_WHOLE})"
 _GROUPED_BY_COMMA = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|[1-9]\d{0,2}(?:,\d{2})+,\d{3}(?:\.\d+)?"
 _GROUPED_BY_POINT = r"[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})"
 _GROUPED_BY_SPACE = r"\d{1,3}(?:(?: \d{3})+|(?:'\d{3})+)(?:[.,]\d+)?"
@@ -66,7 +66,7 @@ def _read_fraction(whole: str | None, over: str, under: str) -> Numeral | None:
     # 1 234/5 is no mixed number: who writes one writes a proper fraction.
     if below == 0 or (whole is not None and above >= below):
         return None
-    return Numeral(int(whole or 0) + Fraction(above, below))
+    return Numeral(int(_digits(whole or "0")) + Fraction(above, below))
 
 
 def _digits(text: str) -> str:

@@ -13,13 +13,16 @@ from .text import trusted_regex
 Chain = Sequence[Sequence[Item]]  # the sides of an equation, each with its items
 
 
+_AND = "and|or|und|oder|et|ou|y|o"
+
+
 def find_chains(text: str) -> Sequence[Chain]:
     """Return the items by what belongs together: chains of sides of an equation, each with its items."""
     chains: list[list[list[Item]]] = []
     before: Item | None = None
     for item in find_items(text):
         link = "" if before is None else _link(text, before, item)
-        if not link:
+        if not link or (link == "," and len(chains[-1][-1]) == 1 and _begins_clause(text, item)):
             chains.append([[item]])
         elif link == "=":
             chains[-1].append([item])
@@ -46,7 +49,7 @@ def values(chains: Sequence[Chain]) -> Iterator[Quantity]:
 @cache
 def _links() -> tuple[Any, Any, Any]:
     word = rf"(?:[ ]?{LETTER}+)"
-    joined = r",|;|、|と|か|または|&|\b(?:and|or|und|oder|et|ou|y|o)\b"
+    joined = rf",|;|、|と|か|または|&|\b(?:{_AND})\b"
     return (
         trusted_regex(rf"{word}{{0,3}}[\s)\]]*[=→]+[\s(\[]*(?:{LETTER}+ )?"),
         trusted_regex(rf"(?:{word}?[ )\]]*[+*/×÷·^]|[ )\]]*-)[ (\[]*"),
@@ -55,7 +58,7 @@ def _links() -> tuple[Any, Any, Any]:
 
 
 def _link(text: str, before: Item, item: Item) -> str:
-    """Return how two neighbours belong together: "=" as sides of an equation, "+" as one thing, "" not at all."""
+    """Return how two neighbours belong together: "=" equation, "+" sum or formula, "," list, "" not at all."""
     gap = text[before.end : item.start]
     if len(gap) > 60:
         return ""
@@ -65,7 +68,12 @@ def _link(text: str, before: Item, item: Item) -> str:
         return "="
     if operator.fullmatch(gap) or (formula and gap.strip() == "" and len(gap) < 2):
         return "+"
-    if not listed.fullmatch(gap) or not (before.text[-1:].isdigit() and item.text[:1].isdigit()):
-        return ""
-    year = trusted_regex(r"(?:19|20)\d\d").fullmatch(before.text)  # "In 2024, 72 clips"
-    return "" if year and gap == ", " else "+"
+    if listed.fullmatch(gap) and before.text[-1:].isdigit() and item.text[:1].isdigit():
+        return "," if gap == ", " else "+"
+    return ""
+
+
+def _begins_clause(text: str, item: Item) -> bool:
+    """Tell whether a word follows: "In 2024, 72 clips" are two things, "3, 4" is a list."""
+    word = rf" ?(?!(?:{_AND})\b)(?:{LETTER}{{2,}}|[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}])"
+    return trusted_regex(rf"(?i){word}").match(text, item.end) is not None

@@ -15,9 +15,12 @@ _PHRASES = (
     rf"\b(?:end)?(?:antwort|ergebnis)\b{_M}(?:(?:ist|lautet|beträgt)\b(?!\s+nicht\b)|[:：=])",
     rf"\b(?:réponse|reponse|résultat)(?: finale?)?\b{_M}(?:est\b(?!\s+pas\b)|[:：=])",
     rf"\b(?:respuesta|resultado)(?: final| correcta)?\b{_M}(?:es\b|[:：=])",
-    rf"(?:答え|答案|回答|答)\**{_M}(?:は|是|为|為|[:：=]|(?=\d))",
+    rf"(?:答え|答案|正解|回答|答)\**{_M}(?:は|是|为|為|[:：=]|(?=\d))",
 )
-_PHRASE = "(?i)" + "|".join(_PHRASES)
+_HEADINGS = (
+    "answer|final answer|antwort|ergebnis|réponse|résultat|respuesta|resultado|答え|答案|解答"
+)
+_PHRASE = "(?im)" + "|".join((*_PHRASES, rf"^\W*(?:{_HEADINGS})\W*$"))
 _BOLD = r"\*\*(?=\S)([^*\n]{1,200})\*\*|__(?=\S)([^_\n]{1,200})__|<(?:b|strong)>([^<>\n]{1,200})</"
 _TAG = r"(?is)<answer>(.*?)</answer>"
 _MAX_BOXED_CHARACTERS = 1_000

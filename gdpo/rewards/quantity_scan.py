@@ -26,10 +26,11 @@ _DATE = (
     r"|\d+年\d+月(?:\d+日)?|\d+月\d+日|\d+時\d+分|\(\d{2,5}\) ?\d+[ -]\d+"
 )
 _RUN = r"(?:\d++(?:[.,':/ -]\d++)*+|(?<![\w.])\.\d++)"
-_POWER = r"[eE](?P<e>[+-]?\d+)(?!\w)| ?[×*·] ?10 ?\^ ?\(?(?P<ten>[+-]?\d+)\)?|\^(?P<plain>[+-]?\d+)"
+_POWER = rf"[eE](?P<e>[+-]?\d+)(?!{LETTER}|[\d_])| ?[×*·] ?10 ?\^ ?\(?(?P<ten>[+-]?\d+)\)?|\^(?P<plain>[+-]?\d+)"
 _CURRENCY = r"(?:(?:us|r|hk|a|c)?\$|[€£¥₹₩₽]|(?<!\w)(?:usd|eur|gbp|jpy|chf|cny|inr|rs)\.?)"
+_IS = r"(?i)\b(?:is|ist|est|es|equals) $"
 # Single letters are formulas beside an operator only; some are words as well.
-_VARIABLE = rf"(?<![\w'])(?:[b-df-hj-np-tv-xz](?![\w'])|[aeiouy](?= ?[+*/^-] ?\d))|[{OPAQUE}π∞]"
+_VARIABLE = rf"(?<![\w'])(?:[b-df-hj-np-tv-xz](?![\w'])|[aeiouy](?= ?[+*/^-] ?\d)|(?<=\d ?[+*/^-] ?)[aeiouy](?![\w']))|[{OPAQUE}π∞]"
 _ITEM = (
     rf"(?i)(?P<date>{_DATE})"
     rf"|(?:(?P<sign>[+-])(?P<apart> ?))?(?:(?P<currency>{_CURRENCY}) ?(?P<inner>[+-])?)?"
@@ -105,7 +106,7 @@ def _read_sign(text: str, found: Any) -> tuple[bool, int]:
     before = text[:start]
     touches = before[-1:].isalnum() or before[-1:] in {")", "]", "%", "_"}
     after_term = before.rstrip(" ")[-1:].isdigit() or before.rstrip(" ")[-1:] == ")"
-    begins = before.rstrip(" ")[-1:] in set("=:(×*/÷")
+    begins = before.rstrip(" ")[-1:] in set("=:(×*/÷は") or trusted_regex(_IS).search(before)
     if not before.strip():  # "- 5" alone is below 0, "- 5 apples" is an item of a list
         begins = not any(map(str.isalpha, text[found.end() :]))
     if touches or after_term or (found["apart"] and not begins):

@@ -43,16 +43,18 @@ _LATEX = (
     (r"\{([,.])\}", r"\1"),
     (r"\\!", ""),
     (r"\\[,;: ]|\\q?quad(?![a-z])|~|\\(?:thinspace|medspace)(?![a-z])", " "),
-    (r"\\(?:left|right|displaystyle|[bB]ig+[lr]?)(?![a-z])", ""),
+    (r"\\(?:left|right|displaystyle|[bB]ig+[lr]?|f?boxed|[lL]arge|huge|bf)(?![a-z])", ""),
     (r" ?\^ ?\{? ?\\circ(?![a-z]) ?\}?|\\degree(?![a-z])", "°"),
     (r"\\[\(\)\[\]]", " "),
     (r"\\(?:times|cdot)(?![a-z])", "×"),
     (r"\\div(?![a-z])", "÷"),
     (r"\\(?:approx|simeq|sim|equiv)(?![a-z])", "="),
     (r"\\(?:[lL]ong)?(?:[rR]ightarrow|implies|to|therefore|because|l?dots)(?![a-z])", " → "),
+    (r"(\\[dtc]?frac\s*\{\s*\d[\d,]*\s*\}\s*\{)\s*-", r"-\1"),
     (rf"(?<=\d)\s*\\[dtc]?frac\s*\{{\s*{_WHOLE}\s*\}}\s*\{{\s*{_WHOLE}\s*\}}", r" \1/\2"),
     (rf"\\[dtc]?frac\s*\{{\s*{_WHOLE}\s*\}}\s*\{{\s*{_WHOLE}\s*\}}", r"\1/\2"),
     (r"\\[dtc]?frac\s*\{?(\d)\}?\s*\{?(\d)\}?", r"\1/\2"),
+    (r"\{\s*(-?\d+)\s*\\over\s*(\d+)\s*\}", r"\1/\2"),
     (r"\\\{", "("),
     (r"\\\}", ")"),
 )
@@ -67,6 +69,7 @@ _MARKUP = (
     (r"(?<![\w*])\*(?=\S)([^*\n]*\S)\*(?![\w*])", r"\1"),
     (r"(?<=\d) ?x ?(?=\d)", "×"),
     (r"(?<=\d) / (?=\d)", "/"),
+    (r"(?i)(?:\b(?:minus|negative|moins|menos)\s|マイナス)\s?(?=[$€£¥]?[\d.])", "-"),
     (r"(\d+)分の(\d+)", r"\2/\1"),
 )
 
@@ -81,6 +84,8 @@ def make_plain(text: str) -> str:
 
 
 def _make_ascii(text: str) -> str:
+    # Between wide digits a wide comma marks thousands; elsewhere it ends a clause: 72，2回.
+    text = trusted_regex(r"(?<![０-９])，|，(?![０-９])").sub(", ", text)
     raised, lowered = f"[{_RAISED}]+", f"[{_LOWERED}]+"
     text = trusted_regex(rf"({raised})[⁄/]({lowered})").sub(_small_fraction, text)
     text = trusted_regex(rf"(?<=\d)(?=[{_VULGAR}])").sub(" ", text)

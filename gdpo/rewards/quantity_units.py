@@ -64,9 +64,12 @@ _UNITS = {
 }
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "quadrat": 2, "kubik": 3, "平方": 2, "立方": 3}
 _SIZES = {
+    12: "dozen dozens dutzend douzaine douzaines docena docenas ダース",
     10**2: "hundred hundert",
     10**3: "thousand tausend mil mille 千",
     10**4: "万 萬",
+    10**5: "lakh lakhs",
+    10**7: "crore crores",
     10**6: "million millions millionen millón millones mio",
     10**8: "億 亿",
     10**9: "billion billions bn milliarde milliarden milliard milliards",
