@@ -101,7 +101,7 @@ def is_same(answer: Quantity, reference: Quantity, tolerance: float = 0.0) -> bo
 def _read_mark(mark: Mark) -> tuple[bool, Quantity | None]:
     """Return whether the mark gives an answer, if only a wrong one, and the quantity."""
     plain = make_plain(mark.text)
-    chains = find_chains(plain)
+    chains = [chain for chain in find_chains(plain) if _is_told(chain)]
     if mark.closed:
         return True, _only(chains)
     if not chains:
@@ -120,7 +120,7 @@ def _bold_quantities(text: str) -> Iterator[Quantity]:
         plain = make_plain(piece)
         chains = find_chains(plain)
         quantity = _only(chains)
-        if quantity is None or trusted_regex(r" *\d+[.)] ?\p{L}.*").fullmatch(plain):
+        if quantity is None or trusted_regex(r" *\d+[.)](?: ?\p{L}.*)?").fullmatch(plain):
             continue
         if trusted_regex(_BEGINS_BOLD).fullmatch(plain[: chains[0][0][0].start]):
             yield quantity

@@ -48,7 +48,7 @@ def values(chains: Sequence[Chain]) -> Iterator[Quantity]:
 
 @cache
 def _links() -> tuple[Any, Any, Any]:
-    word = rf"(?:[ ]?{LETTER}+)"
+    word = rf"(?:[ ]?{LETTER}++)"
     joined = rf",|;|、|と|か|または|&|\b(?:{_AND})\b"
     return (
         trusted_regex(rf"{word}{{0,3}}[\s)\]]*[=→]+[\s(\[]*(?:{LETTER}+ )?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from fractions import Fraction
 
@@ -148,6 +149,12 @@ PAIRS = [
     # No quantities.
     (4, "GPT4", 0),
     (72, "72 - y", 0),
+    (5, "x > 5", 0),
+    (5, "x ≥ 5", 0),
+    (5, r"\boxed{x \le 5}", 0),
+    (5, "5 < x", 0),
+    (5, "> 5", 1),  # a quotation
+    (48, "**1.** Add\nSo we have 48", 1),
     (72, "72 + x", 0),
     (72, "72π", 0),
     (72, "72/2", 0),
@@ -165,6 +172,7 @@ PAIRS = [
     (3, "The numbers are 1, 2, 3 in this order.", 0),
     (4, "x is 3, 4 or 5", 0),
     (72, "In 2024, 72 clips were sold", 1),
+    (72, "The answer is x: 72, then 2.", 1),
     (72, "The answer is 72, 2 of them red.", 1),
     (3, "he came 3rd", 0),
     (5, "none", 0),
@@ -311,3 +319,21 @@ def test_of_several_references_the_best_counts_and_a_tolerance_is_the_decimal_th
 )  # fmt: skip
 def test_hostile_text_is_read_in_a_while(text):
     assert read_answer(text) is None or read_answer(text).value < 10**400
+
+
+_SCRAPS = [
+    *"0123456789.,'/:-+−– \n()[]{}$€%^_*x×=~;|½³₂٣４，。",
+    "e9", "**", "####", "<answer>", "</answer>", "\\boxed{", "}", "\\frac{", "\\frac34", "{,}", "10^",
+    " x 10^", " and ", "answer is ", "答えは", "km", "万", "May ", " percent", "\\sqrt{2}", "minus ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_taken_as_a_reference_is_right_as_an_answer_and_nothing_is_an_error(seed):
+    random_ = random.Random(seed)
+    for _ in range(3000):
+        text = "".join(random_.choices(_SCRAPS, k=random_.randrange(1, 14)))
+        with contextlib.suppress(RewardError):
+            read_reference(text)
+            assert pays(text, text) == 1, text
+        pays("72", text)
