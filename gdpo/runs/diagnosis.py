@@ -42,7 +42,6 @@ def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
     checks: tuple[Callable[..., Iterable[Finding]], ...] = (
         _truncation,
         _dead_rewards,
-        _unscored,
         _alike,
         _collapse,
         _explosion,
@@ -100,6 +99,9 @@ def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
             _mean(last, "rewards", name, "mean"),
         )
         deficit = _mean(last, "deficits", name)
+        if _mean(steps, "rewards", name, "mean") is None:
+            told = f"Reward {name!r} has scored no completion so far: see that the prompts have what it looks for."
+            yield Finding("unscored", told)
         if dead is None or dead < _DEAD or (deficit is not None and deficit <= _REACHED):
             continue  # a reward at its target may well be constant
         yield Finding(
@@ -108,16 +110,6 @@ def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
             f"{'-' if mean is None else f'{mean:.2f}'}), so it teaches nothing there: give partial credit, raise "
             "group_size or temperature, or use easier prompts.",
         )
-
-
-def _unscored(steps: Sequence[StepRecord]) -> Iterator[Finding]:
-    for name in steps[-1].get("rewards", {}):
-        if _mean(steps, "rewards", name, "mean") is None:
-            yield Finding(
-                "unscored",
-                f"Reward {name!r} has scored no completion in {len(steps)} steps: it gives None for each; see that "
-                "the prompts have what it looks for.",
-            )
 
 
 def _alike(steps: Sequence[StepRecord]) -> Iterator[Finding]:

@@ -69,8 +69,7 @@ def train(
     if not prompts:
         raise TrainingError("There are no prompts to train on; load at least one.")
     progress = progress or Progress()
-    for line in check_coverage(objective.rewards, prompts, heldout, poll=progress.poll):
-        progress.notice(line)
+    _check_rewards(objective, prompts, heldout, progress)
     identity = identify(policy, prompts, heldout, objective, settings)
     seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
     with (
@@ -99,3 +98,11 @@ def train(
         adapter = read_adapter(model)
         run.finish(adapter)
     return TrainResult(Policy(policy.base, adapter, folder), folder)
+
+
+def _check_rewards(
+    objective: Objective, prompts: Sequence[Prompt], heldout: Sequence[Prompt], progress: Progress
+) -> None:
+    """Refuse rewards that could score no prompt, and tell of those that can score some only."""
+    for line in check_coverage(objective.rewards, prompts, heldout, poll=progress.poll):
+        progress.notice(line)
