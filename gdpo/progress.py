@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
+logger = logging.getLogger(__name__)
+
 
 class Progress:
-    """Receives what happens during long work. This one ignores everything; hosts override it.
+    """Receives what happens during long work. This one ignores all but notices; hosts override it.
 
     Any method may raise to stop the work: the trainer then writes a checkpoint, cleans up and lets
     the exception pass. `poll` is called often (between tokens), so it must be cheap.
@@ -22,3 +26,7 @@ class Progress:
         Args:
             record: its line of `history.jsonl`; a step also has one of its completions, as `sample`.
         """
+
+    def notice(self, text: str) -> None:
+        """Receive a sentence that the user should read; it is logged if nobody overrides this."""
+        logger.warning("%s", text)

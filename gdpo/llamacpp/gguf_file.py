@@ -116,8 +116,27 @@ def tokenize(vocabulary: Any, text: str, add_bos: bool) -> list[int]:
 
 
 def detokenize(llm: Any, tokens: Sequence[int]) -> str:
-    """Return the text of tokens, without white space around it."""
-    return llm.detokenize(list(tokens)).decode("utf-8", errors="replace").strip()
+    """Return the text with its special tokens, without padding, as a policy's answers have it.
+
+    llama_cpp's own method would leave special tokens out, and cuts pieces of more than 32 bytes.
+    """
+    import llama_cpp
+
+    padding = llama_cpp.llama_vocab_pad(table(llm))
+    pieces = [_piece(llm, token) for token in tokens if token != padding]
+    return b"".join(pieces).decode("utf-8", errors="replace").strip()
+
+
+def _piece(llm: Any, token: int) -> bytes:
+    import llama_cpp
+
+    size = 64
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        count = llama_cpp.llama_token_to_piece(table(llm), token, buffer, size, 0, True)
+        if count >= 0:
+            return buffer.raw[:count]
+        size = -count  # it says so when the buffer is too small
 
 
 def render(vocabulary: Any, messages: Sequence[dict], limited: Limited) -> str | None:

@@ -98,3 +98,24 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     ids = getattr(model.generation_config, "eos_token_id", None)
     ids = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
     return sorted(i for i in ids if i is not None)
+
+
+def completion_text(tokenizer: Any, ids: Sequence[int], stops: Sequence[int]) -> str:
+    """Return the text of a completion as the model said it, special tokens such as <answer> in their places.
+
+    Tokens that end a completion and padding are left out; nothing else is added, dropped or tidied.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: Tokens of the completion.
+        stops: Tokens that end one.
+    """
+    silent = {*stops, tokenizer.pad_token_id}
+    said = [token for token in ids if token not in silent]
+    text = tokenizer.decode(
+        said,
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,  # which tokenizers written in Python put there
+        clean_up_tokenization_spaces=False,
+    )
+    return text.strip()

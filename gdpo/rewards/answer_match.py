@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import RewardError, shorten
 from ..options import check_options, option
 from ..prompts import Prompt
+from .quantity import is_same, read_answer, read_reference
 from .scorer import Completion
-from .text import numbers, reference_texts, words
+from .text import reference_texts, words
 
 # Comparing two texts word by word takes time in the product of their lengths.
 MAX_REFERENCE_WORDS = 1_000
@@ -32,8 +32,9 @@ class AnswerMatch:
     mode: str = option(
         "contains",
         "contains: the answer's words occur together somewhere. exact: nothing else is said. "
-        "numeric: the last number is the answer's last number. Case, width, punctuation and "
-        "spaces never matter.",
+        "numeric: the marked answer (####, boxed, 'the answer is', bold), or else the last number, "
+        "is the right quantity, however both are written. Case, width, punctuation and spaces "
+        "never matter.",
         choices=("contains", "exact", "numeric"),
     )
     tolerance: float = option(
@@ -62,33 +63,52 @@ class AnswerMatch:
                 "AnswerMatch: `field` must name the prompt column with the answer. Found ''."
             )
 
+    def check(self, prompt: Prompt) -> bool:
+        """Tell whether the prompt's row has a reference.
+
+        Raises:
+            RewardError: It has one that cannot be compared with.
+        """
+        references = reference_texts(prompt, self.field.strip())
+        for reference in references or ():
+            if self.mode == "numeric":
+                read_reference(reference)
+            else:
+                _wanted_words(reference)
+        return references is not None
+
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         """1 where the answer is given, else 0 or, with partial credit, a share."""
         references = reference_texts(prompt, self.field.strip())
         if references is None:
             return None
         if self.mode == "numeric":
-            return max(self._numeric(text, completion.text) for text in references)
+            return self._numeric(references, completion.text)
         said = words(completion.text)
         return max(self._verbal(text, said) for text in references)
 
     def _verbal(self, reference: str, said: list[str]) -> float:
-        wanted = words(reference)
-        if not 0 < len(wanted) <= MAX_REFERENCE_WORDS:
-            raise RewardError(
-                f"a reference must have 1 to {MAX_REFERENCE_WORDS} words. Found {len(wanted)} in "
-                f"{shorten(reference)}"
-            )
+        wanted = _wanted_words(reference)
         whole = len(wanted) if self.mode == "contains" else max(len(wanted), len(said))
         share = _longest_common_run(wanted, said) / whole
         return share if self.partial_credit else float(share == 1.0)
 
-    def _numeric(self, reference: str, text: str) -> float:
-        wanted = numbers(reference)
-        if not wanted or not math.isfinite(wanted[-1]):
-            raise RewardError(f"the reference {shorten(reference)} holds no usable number")
-        found = numbers(text)
-        return float(bool(found) and abs(found[-1] - wanted[-1]) <= self.tolerance)
+    def _numeric(self, references: list[str], text: str) -> float:
+        wanted = [read_reference(reference) for reference in references]
+        found = read_answer(text)
+        if found is None:
+            return 0.0
+        return float(any(is_same(found, one, self.tolerance) for one in wanted))
+
+
+def _wanted_words(reference: str) -> list[str]:
+    wanted = words(reference)
+    if not 0 < len(wanted) <= MAX_REFERENCE_WORDS:
+        raise RewardError(
+            f"a reference must have 1 to {MAX_REFERENCE_WORDS} words. Found {len(wanted)} in "
+            f"{shorten(reference)}"
+        )
+    return wanted
 
 
 def _longest_common_run(wanted: list[str], said: list[str]) -> int:

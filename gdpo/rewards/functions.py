@@ -100,6 +100,7 @@ def from_trl(
 
     The function is called once for all completions of a step, with keywords, as TRL does. It gets `prompts`,
     `completions` and each column of the prompts; `completion_ids` and `trainer_state` are not there.
+    Unlike TRL's, the completions hold the special tokens that the model said, other than those that end them.
 
     Args:
         function: `def f(prompts, completions, **columns) -> list[float]`.

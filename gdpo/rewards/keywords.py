@@ -68,6 +68,17 @@ class Keywords:
                 f"Keywords: {both[0]!r} is both required and forbidden. Remove it from one."
             )
 
+    def check(self, prompt: Prompt) -> bool:
+        """Tell whether the prompt's row has the column with keywords, if one is named.
+
+        Raises:
+            RewardError: What it has cannot be keywords.
+        """
+        if not self.field.strip():
+            return True
+        texts = reference_texts(prompt, self.field.strip())
+        return texts is not None and _split(texts) is not None
+
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         """Return the share of required keywords found (or 1 if any is), times one half per forbidden one."""
         required = _split([self.required])

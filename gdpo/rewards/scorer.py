@@ -18,7 +18,11 @@ class Completion:
 
 
 class Scorer(Protocol):
-    """Anything that scores a completion. Must be an immutable, hashable value."""
+    """Anything that scores a completion. Must be an immutable, hashable value.
+
+    A scorer that needs something of the prompt's row may have a method `check(prompt) -> bool` besides,
+    which tells without a completion whether it can score the prompt: see `coverage`.
+    """
 
     kind: ClassVar[str]
     summary: ClassVar[str]

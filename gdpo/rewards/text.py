@@ -64,12 +64,6 @@ def words(text: str) -> list[str]:
     return [word.replace(",", "") for word in found]
 
 
-def numbers(text: str) -> list[float]:
-    """The numbers of `text`, in order; one too large for a float is infinite."""
-    pattern = trusted_regex(NUMBER + r"(?:e[+-]?\d+)?")
-    return [float(number.replace(",", "")) for number in pattern.findall(normalise(text))]
-
-
 def has_words(text: str) -> bool:
     """Whether there is anything to read: at least one letter or digit of any script."""
     return any(character.isalnum() for character in text)

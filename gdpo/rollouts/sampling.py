@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import PolicyError, shorten
 from ..out_of_memory import is_out_of_memory
-from ..policies.chat import encode_prompts, stop_ids
+from ..policies.chat import completion_text, encode_prompts, stop_ids
 from ..polling import polled
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
@@ -200,11 +200,9 @@ def _encode(
 def _completions(
     tokenizer: Any, ids: Tensor, mask: Tensor, ended: Tensor, stops: Tensor
 ) -> tuple[Completion, ...]:
-    shown = mask & ~torch.isin(ids, stops)
-    texts = tokenizer.batch_decode(
-        [row[keep].tolist() for row, keep in zip(ids, shown, strict=True)], skip_special_tokens=True
-    )
+    rows = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+    ending = stops.tolist()
     return tuple(
-        Completion(text.strip(), int(tokens), not bool(end))
-        for text, tokens, end in zip(texts, mask.sum(1), ended, strict=True)
+        Completion(completion_text(tokenizer, row, ending), len(row), not bool(end))
+        for row, end in zip(rows, ended, strict=True)
     )

@@ -99,6 +99,9 @@ def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
             _mean(last, "rewards", name, "mean"),
         )
         deficit = _mean(last, "deficits", name)
+        if _mean(steps, "rewards", name, "mean") is None:
+            told = f"Reward {name!r} has scored no completion so far: see that the prompts have what it looks for."
+            yield Finding("unscored", told)
         if dead is None or dead < _DEAD or (deficit is not None and deficit <= _REACHED):
             continue  # a reward at its target may well be constant
         yield Finding(

@@ -16,6 +16,7 @@ from ..policies.adapter import read_adapter
 from ..policies.policy import Policy, trainable
 from ..progress import Progress
 from ..prompts import Prompt
+from ..rewards.coverage import check_coverage
 from ..runs.folder import opened_run
 from ..runs.run_file import describe_run, identify
 from ..settings import TrainSettings
@@ -63,10 +64,12 @@ def train(
 
     Raises:
         TrainingError: The training cannot start or go on.
+        RewardError: A reward can score none of the prompts, or not a row of them.
     """
     if not prompts:
         raise TrainingError("There are no prompts to train on; load at least one.")
     progress = progress or Progress()
+    _check_rewards(objective, prompts, heldout, progress)
     identity = identify(policy, prompts, heldout, objective, settings)
     seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
     with (
@@ -95,3 +98,11 @@ def train(
         adapter = read_adapter(model)
         run.finish(adapter)
     return TrainResult(Policy(policy.base, adapter, folder), folder)
+
+
+def _check_rewards(
+    objective: Objective, prompts: Sequence[Prompt], heldout: Sequence[Prompt], progress: Progress
+) -> None:
+    """Refuse rewards that could score no prompt, and tell of those that can score some only."""
+    for line in check_coverage(objective.rewards, prompts, heldout, poll=progress.poll):
+        progress.notice(line)

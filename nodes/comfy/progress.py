@@ -65,7 +65,7 @@ class ComfyProgress(Progress):
     def __init__(self, node_id: str | None, steps: int, folder: Path | None = None) -> None:
         import comfy.utils  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
-        self._steps = steps
+        self._node_id, self._steps = node_id, steps
         self._bar = comfy.utils.ProgressBar(max(steps, 1), node_id=node_id)
         self._live: LiveRun | None = None
         if folder is not None:
@@ -87,6 +87,10 @@ class ComfyProgress(Progress):
             self._live.phase(name, done, total)
         if not self._steps:
             self._bar.update_absolute(done, max(total, 1))
+
+    def notice(self, text: str) -> None:
+        """Writes it onto the node."""
+        host.tell(self._node_id, text)
 
     def record(self, record: dict) -> None:
         """Tells the page, then moves the bar: that raises if the user interrupted."""

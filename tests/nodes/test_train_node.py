@@ -98,6 +98,19 @@ def test_training_under_inference_mode_leaves_its_input_alone(parts, folders):
     assert [path.name for path in folders.output.iterdir()] == ["gdpo"]
 
 
+def test_a_reward_that_can_score_no_prompt_is_refused_before_the_first_step(parts, folders):
+    (objective,) = call(
+        "GDPOCombineRewards",
+        reward_1=reward("AnswerMatch", field="solution"),
+        method="gdpo",
+        weighting="directed",
+        dispersion_floor=0.7,
+    )
+    with pytest.raises(errors.RewardError, match=r"none of the 2 prompts.*'solution'.*'reference'"):
+        train(**{**parts, "rewards": objective}, run_name="none", **TINY)
+    assert not (folders.output / "gdpo" / "none").exists()
+
+
 def test_equal_training_of_the_same_name_gives_the_finished_run(parts, folders):
     first, run = train(**parts, run_name="a", unique_id="1", **TINY)
     history = (run.folder / "history.jsonl").read_text()

@@ -34,7 +34,7 @@ from gdpo.rewards import (
         ("numeric", 0.3, "about 0.4", 0.0),
         ("numeric", -3, "x = -3", 1.0),
         ("numeric", -3, "10-3", 0.0),
-        ("numeric", 3, "10-3", 1.0),
+        ("numeric", 3, "10-3", 0.0),  # a range or a sum, not one quantity
         ("numeric", 42, "答えは４２です", 1.0),
         ("numeric", 2000, "2e3", 1.0),
         ("numeric", 5, "none", 0.0),
@@ -92,6 +92,6 @@ def test_prompts_without_a_reference_are_unscored_and_bad_references_are_errors(
         with pytest.raises(RewardError, match=reason):
             score(AnswerMatch(), "x", reference=bad)
     for bad in ("none", "1e999"):
-        with pytest.raises(RewardError, match="holds no usable number"):
+        with pytest.raises(RewardError, match="must be one quantity in the mode numeric"):
             score(AnswerMatch(mode="numeric"), "5", reference=bad)
     assert "`field` must name" in refused(AnswerMatch, field=" ")

@@ -103,3 +103,13 @@ def test_nulls_in_the_history_are_left_out():
         healthy(), 14, truncated=None, entropy=None, kl=None, cosines=[[1.0, None], [None, 1.0]]
     )
     assert diagnose(history) == []
+
+
+def test_a_reward_that_never_scored_is_found_and_one_that_did_once_is_not():
+    nothing = {"mean": None, "std": None, "dead_groups": None}
+    history = healthy()
+    for record in history:
+        record["rewards"]["a"] = nothing
+    assert [(f.check, "'a'" in f.text) for f in diagnose(history)] == [("unscored", True)]
+    history[3]["rewards"]["a"] = {"mean": 0.5, "std": 0.2, "dead_groups": 0.1}
+    assert diagnose(history) == []
