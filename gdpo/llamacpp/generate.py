@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InferenceError, shorten
+from ..plain_files import open_plain
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
@@ -71,12 +72,13 @@ def generate(
 def _check(gguf: Path, max_new_tokens: int, temperature: float, seed: int) -> None:
     if runtime_version() is None:
         raise InferenceError(f"Running a GGUF needs llama-cpp-python: {runtime_remedy()}.")
-    if not gguf.is_file():
+    try:
+        with open_plain(gguf) as file:
+            magic = file.read(4)
+    except OSError as error:
         raise InferenceError(
-            f"There is no file {str(gguf)!r}; export the policy first or correct the path."
-        )
-    with gguf.open("rb") as file:
-        magic = file.read(4)
+            f"There is no file {str(gguf)!r} to be read ({error.strerror}); export the policy first or correct the path."
+        ) from error
     if magic != b"GGUF":
         raise InferenceError(
             f"{gguf.name} is no GGUF file (it starts with {magic!r}); choose another."
