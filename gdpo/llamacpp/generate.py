@@ -75,9 +75,10 @@ def _check(gguf: Path, max_new_tokens: int, temperature: float, seed: int) -> No
     try:
         with open_plain(gguf) as file:
             magic = file.read(4)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = getattr(error, "strerror", None) or str(error)
         raise InferenceError(
-            f"There is no file {str(gguf)!r} to be read ({error.strerror}); export the policy first or correct the path."
+            f"There is no file {str(gguf)!r} to be read ({reason}); export the policy first or correct the path."
         ) from error
     if magic != b"GGUF":
         raise InferenceError(
