@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def _check(gguf: Path, max_new_tokens: int, temperature: float, seed: int) -> No
         raise InferenceError(
             f"`max_new_tokens` must be at least 1. Found {shorten(max_new_tokens)}."
         )
-    if not (math.isfinite(temperature) and temperature >= 0):
+    if not 0 <= temperature <= sys.float_info.max:
         raise InferenceError(f"`temperature` must be 0 or more. Found {shorten(temperature)}.")
     if seed < 0:
         raise InferenceError(f"`seed` must be 0 or more. Found {shorten(seed)}.")
