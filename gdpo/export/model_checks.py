@@ -48,14 +48,13 @@ def _check_converter(converter: Path) -> None:
     """Refuse a converter of which Python would wait for a file for ever."""
     packages = (converter / "conversion", converter / "gguf-py" / "gguf")
     inner = (file for package in packages for file in package.rglob("*.py"))
-    try:
-        for file in (*converter.glob("*.py"), *inner):
+    for file in (*converter.glob("*.py"), *inner):
+        try:
             check_plain(file)
-    except OSError as error:
-        raise ExportError(
-            f"llama.cpp's converter in {str(converter)!r} cannot be read: {file.name!r}: {error.strerror}; set the "
-            "converter up again."
-        ) from error
+        except OSError as error:
+            raise ExportError(
+                f"llama.cpp's converter cannot be read: {str(file)!r}: {error.strerror}; set the converter up again."
+            ) from error
 
 
 def _check_architecture(config: dict, model: Any, converter: Path) -> None:
