@@ -17,8 +17,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the tests of killed trainings run for longer than each change deserves."""
+    """Let the tests that draw at random run for longer than each change deserves."""
     parser.addoption("--kills", type=int, default=12, help="number of trainings to kill")
+    parser.addoption("--cases", type=int, default=200, help="number of damaged prompt files")
 
 
 TEXT = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -14,13 +15,17 @@ from ..errors import RewardError, shorten
 from ..libraries import needed
 from ..options import check_options, option
 from ..prompts import Prompt
-from .bounded_regex import compile_pattern, search
+from .bounded_regex import compile_pattern
+from .schema_keywords import match_pattern, multiple_of, unique_items
 from .scorer import Completion
 
 MAX_DEPTH = 32
 # A schema can refer to its own parts so that checking takes exponential time; it may not.
 TIME_LIMIT_SECONDS = 1.0
-_deadline: ContextVar[float] = ContextVar("deadline")
+# A long answer takes long with any schema, which must not end a training; each of its values takes some 10 us.
+_SECONDS_PER_VALUE = 1e-3
+# The moment, and how long after the start that is.
+_deadline: ContextVar[tuple[float, float]] = ContextVar("deadline")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class JSONSchema:
         found = _find_json(completion.text)
         if found is None:
             return 0.0
-        token = _deadline.set(time.monotonic() + TIME_LIMIT_SECONDS)
+        limit = TIME_LIMIT_SECONDS + _SECONDS_PER_VALUE * _measure(found)[1]
+        token = _deadline.set((time.monotonic() + limit, limit))
         try:
             return 1.0 if _validator(self.schema).is_valid(found) else 0.5
         finally:
@@ -85,9 +91,20 @@ def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {shorten(digits, 30)} is too large")
+    return value
+
+
 def _depth(value: object) -> int:
-    """How deep lists and objects are nested in `value`, without recursion."""
-    depth, level = 0, [value]
+    return _measure(value)[0]
+
+
+def _measure(value: object) -> tuple[int, int]:
+    """How deep lists and objects are nested in `value`, without recursion, and how many values are in them."""
+    depth, count, level = 0, 0, [value]
     while level:
         containers = [item for item in level if isinstance(item, (dict, list))]
         level = [
@@ -96,7 +113,8 @@ def _depth(value: object) -> int:
             for child in (item.values() if isinstance(item, dict) else item)
         ]
         depth += bool(containers)
-    return depth
+        count += len(level)
+    return depth, count
 
 
 @lru_cache(maxsize=32)
@@ -139,7 +157,7 @@ def _draft(schema: dict) -> Any:
 
 def _parse_schema(text: str) -> dict:
     try:
-        schema = json.loads(text, parse_constant=_refuse)
+        schema = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         schema = None  # Refused below, with everything else that is too deep.
     except ValueError as error:
@@ -197,52 +215,22 @@ def _check_reference(reference: object, schema: dict) -> None:
 
 @lru_cache(maxsize=8)
 def _bounded(base: Any) -> Any:
-    """`base` with our `pattern` and `uniqueItems`, looking at the clock in every keyword."""
+    """`base` with our own checks of some keywords, looking at the clock in every keyword."""
     from jsonschema.validators import extend
 
-    safe = {**base.VALIDATORS, "pattern": _pattern, "uniqueItems": _unique_items}
+    own = {"pattern": match_pattern, "uniqueItems": unique_items, "multipleOf": multiple_of}
+    own["divisibleBy"] = multiple_of  # its name in draft 3
+    safe = base.VALIDATORS | {name: check for name, check in own.items() if name in base.VALIDATORS}
     return extend(base, {name: _timed(check) for name, check in safe.items()})
 
 
 def _timed(check: Any) -> Any:
     def timed_check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        if time.monotonic() > _deadline.get():
+        deadline, limit = _deadline.get()
+        if time.monotonic() > deadline:
             raise RewardError(
-                f"checking the schema took more than {TIME_LIMIT_SECONDS:g} s; simplify its "
-                "references"
+                f"checking the schema took more than {limit:g} s; simplify its references"
             )
         yield from check(validator, value, instance, schema) or ()
 
     return timed_check
-
-
-def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[Any]:
-    """Like jsonschema's own, which uses `re` and so has no time limit."""
-    from jsonschema import ValidationError
-
-    if validator.is_type(instance, "string") and not search(_compiled(pattern), instance):
-        yield ValidationError("does not match the pattern")
-
-
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> Any:
-    return compile_pattern(pattern)
-
-
-def _unique_items(validator: Any, unique: bool, instance: Any, _schema: Any) -> Iterator[Any]:
-    """Like jsonschema's own, which takes quadratic time on objects."""
-    from jsonschema import ValidationError
-
-    if unique and validator.is_type(instance, "array"):
-        seen = {json.dumps(_canonical(item), sort_keys=True) for item in instance}
-        if len(seen) < len(instance):
-            yield ValidationError("has equal items")
-
-
-def _canonical(value: Any) -> Any:
-    """`value` with whole floats as ints, because JSON schema takes 1 and 1.0 as equal."""
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ...gdpo.errors import WorkflowError, shorten
+from ...gdpo.plain_files import read_text
 from ..checks.declared import Graph, declared_inputs, is_link, shown_id, suggestion
 from ..checks.values import split_types
 
+# Graphs have kilobytes; parsing takes some twenty times a file's size in memory.
+_MAX_BYTES = 16 * 2**20
 # Node ids that a message names.
 _LISTED_NODES = 50
 
@@ -34,7 +37,7 @@ def read_workflow(path: Path) -> Graph:
     """
     try:
         graph = json.loads(
-            path.read_text(encoding="utf-8"),
+            read_text(path, _MAX_BYTES),
             parse_constant=_refuse_constant,
             object_pairs_hook=_refuse_doubles,
         )
