@@ -96,19 +96,25 @@ def command_of(run, *arguments):
 
 def test_commands_become_what_runs_in_the_environment(run, monkeypatch):
     headless = str(ROOT / "nodes" / "headless" / "program.py")
-    assert command_of(run, "demo", "--output", "x") == [headless, "demo", "--output", "x"]
+    assert command_of(run, "demo", "--output", "x") == [headless, "demo", "--output=x"]
     monkeypatch.chdir(ROOT)
     assert command_of(run, "test", "-k", "a and b", "-x", "tests/test_run.py", "--here") == [
         *("-m", "pytest", "-k", "a and b", "-x", "tests/test_run.py")
     ]
     assert command_of(run, "coverage", "-x") == ["-m", "pytest", "--cov", "-x"]
     given = command_of(
-        run, "workflow", "f.json", "--set", "1.a=-2", "--set", "b.c=d e", "--models", "m"
+        run, "workflow", "f.json", "--set", "1.a=-2", "--set=-b.c=d e", "--models", "m"
     )
     assert given == [
-        *(headless, "workflow", "--set", "1.a=-2", "--set", "b.c=d e"),
-        *("--output", "output", "--models", "m", "--", "f.json"),
+        *(headless, "workflow", "--set=1.a=-2", "--set=-b.c=d e"),
+        *("--output=output", "--models=m", "--", "f.json"),
     ]
+
+
+def test_a_wrong_call_is_refused_without_what_a_terminal_obeys():
+    done = start("workflow", "f.json", "--set", "1.a=1", "x\x1b[2J\u202e\udcff")
+    assert done.returncode == 2
+    assert done.stderr.endswith("unrecognized arguments: x\\x1b[2J\\u202e\\udcff\n")
 
 
 def test_the_benchmarks_are_those_that_are_documented():
