@@ -22,7 +22,7 @@ RAW = [
         '["1", 1e300]',
         '["1", %s]' % ("9" * 399),
         "[" * 9000,
-        "[" * 90 + "]" * 90,
+        "[" * 600 + "]" * 600,
         '{"a": 1, "a": 2}',
     ),
     *("[" + "0," * 5000 + "0]", '{"%s": 1}' % ("x" * 5000), '"..\\/..\\/secret"', '"a\\u0000b"'),
@@ -41,13 +41,15 @@ class Damage:
             outside: a path that no workflow may reach.
         """
         self._random = random.Random(seed)
+        self._damaged = ""  # a node that was changed, whose inputs a setting likes to set
         self._texts = [*TEXTS.values(), outside, f"{outside}/secret.txt", "..", "__class__", "a,b"]
 
     def file(self, graph: Graph) -> tuple[bytes, str]:
         """Return the damaged workflow as a file, and what was done."""
         graph, done = copy.deepcopy(graph), []
         hows: list[Callable[[Graph], None]] = [self._value, self._value, self._value, self._link]
-        hows += [self._link, self._drop, self._double, self._rename, self._field, self._many]
+        hows += [self._link, self._drop, self._double, self._rename, self._many]
+        hows += [self._field, self._field, self._field]
         for how in self._random.choices(hows, k=self._random.choice([0, 1, 1, 2, 4])):
             how(graph)
             done.append(how.__name__)
@@ -63,8 +65,8 @@ class Damage:
         """Return a text for `--set`, often of an input that there is."""
         node_id, name = self._random.choice(list(_inputs(graph)))
         title = graph[node_id].get("_meta", {}).get("title", "")
-        node = self._random.choice([node_id, node_id, node_id, title, self._text()])
-        field = self._random.choice([name, name, name, self._text()])
+        node = self._random.choice([node_id, self._damaged or node_id, title, self._text()])
+        field = self._random.choice([name, name, self._text()])
         value = self._random.choice(["1", "0.5", "text", self._text(), self._random.choice(RAW)])
         dot, equals = (
             self._random.choice([".", ".", ".", ".", "", ".."]),
@@ -125,8 +127,8 @@ class Damage:
 
     def _field(self, graph: Graph) -> None:
         """A node, its class, its inputs or its title is something else."""
-        node_id = self._id(graph)
-        field = self._random.choice(["class_type", "inputs", "_meta", "", None])
+        node_id = self._damaged = self._id(graph)
+        field = self._random.choice(["class_type", "inputs", "inputs", "_meta", "", None])
         if field is None or not isinstance(graph[node_id], dict):
             graph[node_id] = self._odd()
         else:
