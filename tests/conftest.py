@@ -17,9 +17,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the tests that draw at random run for longer than each change deserves."""
+    """Let the tests of killed trainings and of random damage run for longer than each change deserves."""
     parser.addoption("--kills", type=int, default=12, help="number of trainings to kill")
-    parser.addoption("--cases", type=int, default=200, help="number of damaged prompt files")
+    parser.addoption(
+        "--cases", type=int, default=0, help="random cases of each fuzz test; 0: as many as usual"
+    )
 
 
 TEXT = (

@@ -18,11 +18,11 @@ from gdpo import open_run
 from gdpo.errors import GDPOError
 from gdpo.export.model_checks import check_model
 from gdpo.llamacpp.generate import generate as answer
-from gdpo.memory.estimation import read_config
 from gdpo.objective.objective import combine_rewards
 from gdpo.plain_files import PlainFileError, open_plain, read_bytes, read_text
 from gdpo.plotting import figure
 from gdpo.plotting.figure import plot_convergence
+from gdpo.policies.configuration import read_config
 from gdpo.policies.loading import load_policy
 from gdpo.prompts import load_prompts, make_prompt
 from gdpo.rewards import Conciseness, Reward

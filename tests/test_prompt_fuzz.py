@@ -190,7 +190,7 @@ def test_whatever_a_completion_says_it_scores(scorer):
 
 
 def test_a_damaged_prompt_file_ends_in_prompts_that_score_or_in_own_errors(pytestconfig, tmp_path):
-    random_, cases = random.Random(0), pytestconfig.getoption("--cases")
+    random_, cases = random.Random(0), pytestconfig.getoption("--cases") or 200
     messages: list[str] = []
     ends = {"read": 0, "refused": 0, "wrong reference": 0}
     for _ in range(cases):
