@@ -39,7 +39,10 @@ def read_workflow(path: Path) -> Graph:
     try:
         data = read_bytes(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise WorkflowError(f"{shown}: cannot be read ({error.strerror or error})") from error
+        raise WorkflowError(
+            f"{shown}: cannot be read ({error.strerror or error}); name a JSON file in the API format, of at "
+            f"most {MAX_FILE_BYTES // 2**20} MiB"
+        ) from error
     except ValueError as error:  # NUL in the name
         raise WorkflowError(f"{shown}: is no name of a file") from error
     try:
