@@ -92,7 +92,7 @@ HERE = (
     "use the Python that runs this, as it is: nothing is installed, only what is missing is named"
 )
 # Packages that only one command needs. bitsandbytes is optional for users, and its tests should run.
-TEST_PACKAGES = ("pytest", "bitsandbytes")
+TEST_PACKAGES = ("pytest", "pytest-xdist", "bitsandbytes")
 PACKAGES = {
     "test": TEST_PACKAGES,
     "coverage": (*TEST_PACKAGES, "pytest-cov"),
@@ -195,7 +195,11 @@ def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
         return [headless, "workflow", *settings, *chosen, "--", options.file]
     if options.command in {"test", "coverage"}:
         os.chdir(ROOT)
-        return ["-m", "pytest", *(["--cov"] if options.command == "coverage" else []), *rest]
+        measured = ["--cov"] if options.command == "coverage" else []
+        # All of the tests share out the cores, file by file; each of the processes may take a gigabyte.
+        whole = all(word.startswith("-") for word in rest)
+        shared = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"] if whole else []
+        return ["-m", "pytest", *measured, *shared, *rest]
     if options.command == "check":
         return []
     known = benchmarks()

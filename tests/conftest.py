@@ -12,6 +12,8 @@ from gdpo.threads import waiting_settings
 # Before torch and llama.cpp start their threads: those that spin for ever starve each other on small machines.
 for name, value in waiting_settings(os.environ).items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -44,7 +44,7 @@ def test_a_file_is_refused_by_its_size_before_it_is_parsed(tmp_path, monkeypatch
 def test_a_pipe_which_would_never_end_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "graph.json")
     message = refusal(lambda: workflow_file.read_workflow(tmp_path / "graph.json"))
-    assert "cannot be read (it is a named pipe); name a JSON file" in message
+    assert "cannot be read (it is a named pipe, not a file); name a JSON file" in message
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "x/" * 5000, "\x1b[2J\n", "\udcff", "."])

@@ -24,12 +24,12 @@ def test_checks_have_stages_of_their_own_and_need_no_llama(run, stages):
     assert stages == []
     run.prepare("coverage")
     assert titles(stages)[0] == "installing packages for `coverage`"
-    assert stages[0][1][-3:] == ["pytest", "bitsandbytes", "pytest-cov"]
+    assert stages[0][1][-4:] == ["pytest", "pytest-xdist", "bitsandbytes", "pytest-cov"]
 
 
 def test_developers_tools_are_pinned():
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    for name in ("ruff", "pyright", "pytest-cov", "pytest", "bitsandbytes"):
+    for name in ("ruff", "pyright", "pytest-cov", "pytest", "pytest-xdist", "bitsandbytes"):
         assert re.search(rf"^{name}==\d", pinned, re.MULTILINE), name
 
 

@@ -45,7 +45,9 @@ def test_commands_become_what_runs_in_the_environment(run, monkeypatch):
     assert command_of(run, "test", "-k", "a and b", "-x", "tests/test_run.py", "--here") == [
         *("-m", "pytest", "-k", "a and b", "-x", "tests/test_run.py")
     ]
-    assert command_of(run, "coverage", "-x") == ["-m", "pytest", "--cov", "-x"]
+    shared = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+    assert command_of(run, "test") == ["-m", "pytest", *shared]
+    assert command_of(run, "coverage", "-x") == ["-m", "pytest", "--cov", *shared, "-x"]
     given = command_of(
         run, "workflow", "f.json", "--set", "1.a=-2", "--set=-b.c=d e", "--models", "m"
     )

@@ -25,7 +25,7 @@ def test_first_start_goes_through_all_stages_and_the_second_through_none(run, st
     assert stages == []
     run.prepare("test")
     assert titles(stages) == ["installing packages for `test`"]
-    assert stages[0][1][-2:] == ["pytest", "bitsandbytes"]
+    assert stages[0][1][-3:] == ["pytest", "pytest-xdist", "bitsandbytes"]
 
 
 def test_installing_keeps_to_the_tested_set_and_builds_llama_lean(run, stages, monkeypatch):
