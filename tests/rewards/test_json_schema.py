@@ -11,7 +11,7 @@ from scored import refused, score
 from gdpo.errors import RewardError
 from gdpo.rewards import (
     JSONSchema,
-    json_schema,
+    schema_validator,
 )
 
 PERSON = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
@@ -130,7 +130,7 @@ def test_schemas_that_are_wrong_or_unsafe_are_refused_at_definition(schema, reas
 
 
 def test_a_schema_that_doubles_its_work_with_each_reference_is_stopped(monkeypatch):
-    monkeypatch.setattr(json_schema, "TIME_LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(schema_validator, "TIME_LIMIT_SECONDS", 0.2)
     # 2^40 checks: each part refers twice to the next.
     parts = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)}
     schema = {"$defs": {**parts, "40": {}}, "$ref": "#/$defs/0"}
@@ -179,6 +179,6 @@ def test_a_schema_with_a_number_that_is_none_is_refused():
 
 
 def test_a_long_answer_has_more_time_than_a_short_one(monkeypatch):
-    monkeypatch.setattr(json_schema, "TIME_LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr(schema_validator, "TIME_LIMIT_SECONDS", 0.0)
     schema = {"items": {"allOf": [{"type": "integer"}, {"minimum": 0}], "enum": [1, 2]}}
     assert score(JSONSchema(json.dumps(schema)), json.dumps([1, 2] * 5000)) == 1.0
