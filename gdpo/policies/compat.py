@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -72,6 +72,38 @@ def dtype_argument(dtype: torch.dtype) -> dict[str, torch.dtype]:
     # The argument was renamed in 4.56, which warns about the old name since.
     renamed = Version(transformers.__version__) >= Version("4.56")
     return {"dtype" if renamed else "torch_dtype": dtype}
+
+
+class LoadReport(NamedTuple):
+    """What `from_pretrained` says about the names in a model's files.
+
+    Attributes:
+        missing: Weights of the model that no file holds.
+        mismatched: Weights that the files hold in another shape.
+        unexpected: Tensors of the files that the model has no place for.
+    """
+
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def load_report(info: dict[str, Any], model: Any, held: Container[str]) -> LoadReport:
+    """Return in one form what `from_pretrained` reports with `output_loading_info`.
+
+    Args:
+        info: The report. Its mismatched weights are names in some versions, and names with both shapes in others.
+        model: The model that was loaded.
+        held: Names in its files. Some versions put the model's own prefix before unexpected ones.
+    """
+    mismatched = {one if isinstance(one, str) else one[0] for one in info["mismatched_keys"]}
+    prefix = f"{model.base_model_prefix}."
+    unexpected = {
+        name if name in held else name.removeprefix(prefix) for name in info["unexpected_keys"]
+    }
+    return LoadReport(
+        tuple(sorted(info["missing_keys"])), tuple(sorted(mismatched)), tuple(sorted(unexpected))
+    )
 
 
 def saved_dtype(config: Any) -> torch.dtype:

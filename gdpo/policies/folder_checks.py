@@ -125,7 +125,7 @@ def _check_index(file: Path) -> None:
 def _check_size(folder: Path) -> None:
     """Refuse a model of more parts than its files could back: even without contents each part takes memory."""
     config = read_json(folder / "config.json")
-    tensors = len(read_weight_files(folder).names)
+    tensors = len(read_weight_files(folder).shapes)
     for part in [config, *(value for _, value in entries_in(config) if isinstance(value, dict))]:
         layers, experts = _largest(part, "layer", "block"), _largest(part, "expert")
         if layers > tensors or layers * experts > _MAX_EXPERTS:

@@ -12,14 +12,16 @@ from ..allocator import returning_freed_memory
 from ..errors import PolicyError
 from .architectures import check_architectures
 from .base import Base
-from .compat import dtype_argument
-from .configuration import read_config
+from .compat import dtype_argument, load_report
+from .completeness import check_complete, explain_failure
+from .configuration import build, read_config
 from .digest import digest_folder, digest_texts
 from .folder_checks import read_json
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
 from .stranger import mark
 from .token_ids import check_ids
+from .weight_files import read_weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +54,10 @@ def load_policy(
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
     folder = find_folder(source, allow_download)
-    read_config(folder)
+    config = read_config(folder)
     tokenizer = _load_tokenizer(source, folder)
     with returning_freed_memory(device):
-        module = _load_model(source, folder, precision, device)
+        module = _load_model(source, folder, config, precision, device)
     check_architectures(read_json(folder / "config.json"), module, source)
     check_ids(module, tokenizer, source)
     if not tokenizer.chat_template:
@@ -125,7 +127,7 @@ def _load_tokenizer(source: str, folder: Path) -> Any:
     return tokenizer
 
 
-def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
+def _load_model(source: str, folder: Path, config: Any, precision: str, device: str) -> Any:
     import transformers
 
     dtype = weights_dtype(precision, device)
@@ -133,16 +135,28 @@ def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
     if is_quantised(precision):
         options["quantization_config"] = _quantization(precision, dtype)
         options["device_map"] = {"": device}
+    files = read_weight_files(folder)
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are refused by name, from the report
+            output_loading_info=True,
             **options,
         )
     except Exception as error:
+        reason = explain_failure(build(config, dtype), files, source)
+        if reason:
+            raise PolicyError(reason) from error
         raise PolicyError(_load_message("model", source, _remedy(error), error)) from error
+    model, info = loaded
+    check_complete(model, load_report(info, model, files.shapes), files, source)
+    return _prepared(model, source, precision, device)
+
+
+def _prepared(model: Any, source: str, precision: str, device: str) -> Any:
     model.name_or_path = source  # what adapters call their base, not its place in a cache
     if not is_quantised(precision):
         model = model.to(device)
