@@ -98,12 +98,9 @@ def load_report(info: dict[str, Any], model: Any, held: Container[str]) -> LoadR
     """
     mismatched = {one if isinstance(one, str) else one[0] for one in info["mismatched_keys"]}
     prefix = f"{model.base_model_prefix}."
-    unexpected = {
-        name if name in held else name.removeprefix(prefix) for name in info["unexpected_keys"]
-    }
-    return LoadReport(
-        tuple(sorted(info["missing_keys"])), tuple(sorted(mismatched)), tuple(sorted(unexpected))
-    )
+    unexpected = {n if n in held else n.removeprefix(prefix) for n in info["unexpected_keys"]}
+    found = (info["missing_keys"], mismatched, unexpected)
+    return LoadReport(*(tuple(sorted(names)) for names in found))
 
 
 def saved_dtype(config: Any) -> torch.dtype:
@@ -166,6 +163,30 @@ def embedding_scale(decoder: Any, config: Any) -> float:
     if by_forward and type(decoder.embed_tokens) is torch.nn.Embedding:
         return config.hidden_size**0.5
     return getattr(config, "embedding_multiplier", 1.0)
+
+
+def kept_targets(model: Any, names: list[str]) -> list[str]:
+    """Return the layers that peft puts LoRA on by these names.
+
+    Since transformers 5 some models' experts are bare parameters, and peft takes names such as `gate_proj` for theirs,
+    wherever they stand: the layer would go without and the parameters get LoRA.
+    """
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:  # before either of the two knew of it
+        return names
+    from peft import LoraConfig
+
+    def keeps(last: str) -> bool:
+        config = LoraConfig(target_modules=[last])
+        try:
+            convert_peft_config_for_transformers(config, model=model, conversions=None)
+        except ValueError:  # it is half of what has become one parameter
+            return False
+        return last in (config.target_modules or ())
+
+    kept = {last for last in {name.rpartition(".")[2] for name in names} if keeps(last)}
+    return [name for name in names if name.rpartition(".")[2] in kept]
 
 
 def _checkpointing_prefix(inner: Any) -> str:

@@ -14,6 +14,7 @@ from ..errors import TrainingError
 from ..objective.objective import Objective
 from ..policies.adapter import read_adapter
 from ..policies.policy import Policy, trainable
+from ..policies.targets import left_as_it_is
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.coverage import check_coverage
@@ -78,6 +79,9 @@ def train(
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
     ):
+        left = left_as_it_is(model)
+        if left:
+            progress.notice(left)
         evaluations = Evaluations(heldout, objective, settings)
         loop = Loop(
             model, policy.base, objective, settings, run, progress, parts or Parts(), evaluations
