@@ -11,8 +11,9 @@ from memory_estimates import FACTS, SETTINGS, told
 from random_models import WRITTEN_OUT, random_model
 
 from gdpo.errors import PolicyError
-from gdpo.memory import MemoryEstimate, config_weight_bytes, estimate, find_remedy, read_config
+from gdpo.memory import MemoryEstimate, config_weight_bytes, estimate, find_remedy
 from gdpo.memory.trace import tracing
+from gdpo.policies.configuration import read_config
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable
 from gdpo.rollouts.llama_step.read_layout import OtherShapeError, read_layout
