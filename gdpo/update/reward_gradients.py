@@ -115,9 +115,7 @@ class RewardGradients:
             )
 
     def _reporting(self, index: int) -> Any:
-        module, buffer, sketch = (
-            part[index] for part in (self._modules, self.combined, self.sketches)
-        )
+        module, buffer, sketch = self._modules[index], self.combined[index], self.sketches[index]
 
         def report(inputs: Tensor, gradients: Tensor) -> None:
             self._silent.discard(index)
