@@ -126,7 +126,8 @@ def _instead(folder: Path) -> str:
 
 def _base_of(file: Path) -> str:
     try:
-        base = json.loads(file.read_bytes()[: 2**20]).get("base_model_name_or_path")
+        with file.open("rb") as opened:
+            base = json.loads(opened.read(2**20)).get("base_model_name_or_path")
     except (OSError, ValueError, RecursionError, AttributeError):
         return ""
     return f", {shorten(base)}" if isinstance(base, str) and base else ""

@@ -70,7 +70,7 @@ def left_as_it_is(model: Any) -> str | None:
     return (
         f"The adapter is on {share:.0%} of the weights in the layers of this {model.config.model_type!r} model. Left "
         f"as they are: {', '.join(kinds[:_NAMED])}{more}. A fresh adapter covers the linear layers that take each "
-        "completion by itself, which routed experts do not."
+        "completion by itself, which routed experts and parts for images do not."
     )
 
 
