@@ -58,7 +58,11 @@ def explain_failure(model: Any, files: WeightFiles, source: str) -> str | None:
     prefix = f"{model.base_model_prefix}."
     held = {name if name in own else prefix + name: shape for name, shape in files.shapes.items()}
     lacking = [name for name, _ in model.named_parameters() if name not in held]
-    if misnamed(lacking, files.shapes) or (lacking and held.keys() <= own.keys()):
+    if misnamed(lacking, files.shapes):
+        return _lacking_message(lacking, files.shapes, source)
+    if not held.keys() <= own.keys():  # packed or split otherwise: names and shapes tell nothing
+        return None
+    if lacking:
         return _lacking_message(lacking, files.shapes, source)
     other = [
         name for name, shape in held.items() if name in own and own[name].shape != torch.Size(shape)
@@ -153,10 +157,10 @@ def _judge_unexpected(unexpected: Collection[str], files: WeightFiles, source: s
             f"for: {_some(unexpected)}; get the config.json that belongs to them."
         )
     logger.warning(
-        "%d weights in the files of %r have no place in the model and are left out: %s. That is right for another "
-        "task's head or parts for images.",
-        len(unexpected),
+        "In the files of %r %d of the weights have no place in the model and are left out: %s. That is right for "
+        "another task's head or parts for images.",
         source,
+        len(unexpected),
         _some(unexpected),
     )
 

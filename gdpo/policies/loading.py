@@ -10,6 +10,7 @@ import torch
 
 from ..allocator import returning_freed_memory
 from ..errors import PolicyError, shorten
+from ..out_of_memory import is_out_of_memory
 from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument, load_report
@@ -154,10 +155,13 @@ def _load_model(source: str, folder: Path, config: Any, precision: str, device: 
             **options,
         )
     except Exception as error:
+        if is_out_of_memory(error):
+            raise PolicyError(
+                f"The model of {source!r} does not fit into the free memory of {device!r} in {precision}; free some, "
+                "or choose nf4 or a smaller model."
+            ) from error
         reason = explain_failure(build(config, dtype), files, source)
-        if reason:
-            raise PolicyError(reason) from error
-        raise PolicyError(_load_message("model", source, folder, error)) from error
+        raise PolicyError(reason or _load_message("model", source, folder, error)) from error
     model, info = loaded
     check_complete(model, load_report(info, model, files.shapes), files, source)
     return _prepared(model, source, precision, device)

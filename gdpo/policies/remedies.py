@@ -52,6 +52,8 @@ def _remedy(reason: str, usual: str) -> str:
         return "update transformers, which does not know it yet, or choose another model"
     if "Unrecognized configuration class" in reason:
         return "it is no causal language model: choose a model that writes text"
+    if "available_devices" in reason:  # bitsandbytes, by an older transformers
+        return "update transformers to 4.56, which quantises on a CPU too, or choose bf16"
     return usual
 
 

@@ -125,7 +125,7 @@ def test_further_weights_are_told_with_a_warning(tiny_folder, tmp_path, caplog, 
     with caplog.at_level(logging.WARNING, logger="gdpo"):
         load_policy(folder, device="cpu", precision=kind["precision"])
     (record,) = [r for r in caplog.records if r.name.startswith("gdpo") and "score" in r.message]
-    assert "2 weights" in record.message
+    assert "2 of the weights" in record.message
     assert "vision.patch.weight" in record.message
 
 

@@ -7,6 +7,7 @@ import shutil
 from importlib.util import find_spec
 
 import pytest
+import torch
 from changed_weights import changed
 from conftest import TEXT, make_model
 
@@ -171,3 +172,18 @@ def test_an_unknown_architecture_and_one_that_writes_nothing_are_told(tmp_path, 
         folder = shutil.copytree(tiny_folder, tmp_path / kind)
         change(folder / "config.json", model_type=kind, architectures=None)
         assert word in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")]
+)
+def test_a_lack_of_memory_is_not_blamed_on_the_folder(tiny_folder, monkeypatch, error):
+    import transformers
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
+    message = refusal(tiny_folder)
+    assert "free memory of 'cpu' in fp32" in message
+    assert "complete" not in message
