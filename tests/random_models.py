@@ -100,6 +100,69 @@ def randomise(shell):
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
 
 
+def experts_and_others() -> dict:
+    """Tiny random models with routed experts or with layers of another shape; those that transformers knows."""
+    import transformers as t
+
+    common = {
+        "vocab_size": len(make_tokenizer()),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 256,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+    }
+    four = {"num_experts_per_tok": 2, "num_experts": 4}
+    local = {"num_experts_per_tok": 2, "num_local_experts": 4}
+    latent = {
+        "moe_intermediate_size": 16,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "kv_lora_rank": 8,
+        "q_lora_rank": 8,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+        "head_dim": 8,
+    }
+    small = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+    made = {
+        "Mixtral": local,
+        "Qwen2Moe": {**four, **small},
+        "Qwen3Moe": {**four, "moe_intermediate_size": 16, "head_dim": 8},
+        "Olmoe": four,
+        "GraniteMoe": local,
+        "DeepseekV2": latent,
+        "DeepseekV3": latent,
+        "GptOss": {**local, "head_dim": 8},
+        "Phi3": {},
+        "Gemma2": {"head_dim": 8},
+    }
+    known = {name: own for name, own in made.items() if hasattr(t, f"{name}ForCausalLM")}
+    models = {
+        name: (
+            lambda name=name, own=own: getattr(t, f"{name}ForCausalLM")(
+                getattr(t, f"{name}Config")(**{**common, **own})
+            )
+        )
+        for name, own in known.items()
+    }
+    named = {key: common[key] for key in ("vocab_size", "pad_token_id", "bos_token_id")}
+    gpt2 = t.GPT2Config(**named, eos_token_id=2, n_embd=32, n_layer=2, n_head=4, n_positions=256)
+    models["Gemma3"] = lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**common, head_dim=8))
+    if int(t.__version__.split(".")[0]) >= 5:  # before, its decoder and its cache have other forms
+        models["GPT2"] = lambda: t.GPT2LMHeadModel(gpt2)
+    return models
+
+
 def recurrent_model(name):
     import transformers as t
 

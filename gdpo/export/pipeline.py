@@ -24,6 +24,7 @@ from ..scratch import EXPORT_PREFIX, scratch_folder
 from .checks import plan_export
 from .conversion import Job, convert, quantize
 from .formats import limit, wide_type
+from .in_memory import check_reloaded, probe_model, probe_policy
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
 from .report import Report, make_report
@@ -76,7 +77,7 @@ def export_gguf(
         with scratch_folder(EXPORT_PREFIX, folder) as work:
             job = Job(policy, plan, name, work, tuple(rewards) if prompts else (), progress)
             material = gather(policy, prompts, progress) if runtime_version() else None
-            reference = _merge(job, material)
+            reference = _merge(job, material, probe_policy(policy, progress))
             files = convert(job)
             return _finish(job, files, material, reference)
 
@@ -94,12 +95,17 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _merge(job: Job, material: Material | None) -> list[Tensor]:
-    """Write the merged model to `merged`; return the logits of the model before it was merged."""
+def _merge(job: Job, material: Material | None, trained: list[Tensor]) -> list[Tensor]:
+    """Write the merged model to `merged`; return the logits of the model before it was merged.
+
+    Those of the model in memory, `trained`, come from before anything is loaded again.
+    """
     job.progress.phase("Merge the adapter", 0, 3)
     full = full_precision(job.policy, job.plan.source, job.plan.precision)
     with attached(full) as model:
         job.progress.phase("Merge the adapter", 1, 3)
+        again = probe_model(model, job.policy, job.progress)
+        check_reloaded(trained, again, job.policy, job.plan.precision)
         reference = reference_logits(model, material, job.progress) if material else []
         job.progress.phase("Merge the adapter", 2, 3)
         job.progress.poll()

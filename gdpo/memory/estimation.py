@@ -19,6 +19,7 @@ from ..policies.configuration import build
 from ..policies.precision import resolve_device, resolve_precision, weights_dtype
 from ..settings import TrainSettings
 from .need import MemoryEstimate, free_memory
+from .trace import tracing
 from .traced_passes import trace_prefill, trace_update
 from .weights import (
     file_bytes,
@@ -105,7 +106,7 @@ def _parts(
     share = heap_share(device, sum(p.numel() for p in base.parameters()))
     vocabulary = base.get_output_embeddings().weight.shape[0]
     lora = adapter or fresh_config(settings.lora_rank, settings.lora_alpha)
-    with torch.device("meta"):
+    with torch.device("meta"), tracing(base, vocabulary):  # the layers to adapt are found by a pass
         model = wrap(stand_ins(base, precision), lora).eval()
     update, kept = trace_update(model, vocabulary, settings, rewards, prompt_tokens)
     cache, prefill = trace_prefill(model, vocabulary, settings, prompt_tokens)

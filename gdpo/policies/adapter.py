@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from ..plain_files import check_plain, read_text
 from ..to_json import to_json
 from .adapter_checks import check_adapter_config
 from .compat import without_renaming_warning
+from .targets import find_targets
 
 _ADAPTER_FILE = "adapter_model.safetensors"
+_ALL = "all-linear"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +69,13 @@ def load_adapter(folder: Path) -> Adapter:
 
 
 def fresh_config(rank: int, alpha: int) -> dict[str, Any]:
-    """Configuration of a new adapter on all linear layers, as plain JSON."""
+    """Configuration of a new adapter on all linear layers that can be trained, as plain JSON; `wrap` finds them."""
     from peft import LoraConfig
 
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules="all-linear",
+        target_modules=_ALL,
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
@@ -87,9 +90,15 @@ def wrap(model: Any, config: dict[str, Any]) -> Any:
     """
     from peft import PeftConfig, get_peft_model
 
+    if (
+        config["target_modules"] == _ALL
+    ):  # peft's own choice holds layers that the training does not see
+        config = {**config, "target_modules": find_targets(model)}
     # The model's own folder: an adapter that was trained elsewhere may name another path.
     config = {**config, "base_model_name_or_path": model.name_or_path}
     with without_renaming_warning():
+        # peft sets it right by itself for the transposed layers of GPT-2
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         try:
             return get_peft_model(model, PeftConfig.from_peft_type(**config))
         except ValueError as error:

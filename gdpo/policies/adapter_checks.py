@@ -14,6 +14,7 @@ _MAX_TARGETS = 10_000
 _FREE = {
     *("base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"),
     *("r", "lora_alpha", "target_modules"),
+    "fan_in_fan_out",  # whether layers are transposed, as in GPT-2
 }
 
 
@@ -57,6 +58,7 @@ def _sizes(config: dict[str, Any]) -> dict[str, bool]:
         "lora_alpha": isinstance(alpha, (int, float))
         and not isinstance(alpha, bool)
         and 0 < alpha <= 1e6,
+        "fan_in_fan_out": config.get("fan_in_fan_out") in (None, False, True),
         # A text would be taken for a pattern.
         "target_modules": targets == "all-linear" or _are_names(targets),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -74,6 +74,35 @@ def dtype_argument(dtype: torch.dtype) -> dict[str, torch.dtype]:
     return {"dtype" if renamed else "torch_dtype": dtype}
 
 
+class LoadReport(NamedTuple):
+    """What `from_pretrained` says about the names in a model's files.
+
+    Attributes:
+        missing: Weights of the model that no file holds.
+        mismatched: Weights that the files hold in another shape.
+        unexpected: Tensors of the files that the model has no place for.
+    """
+
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def load_report(info: dict[str, Any], model: Any, held: Container[str]) -> LoadReport:
+    """Return in one form what `from_pretrained` reports with `output_loading_info`.
+
+    Args:
+        info: The report. Its mismatched weights are names in some versions, and names with both shapes in others.
+        model: The model that was loaded.
+        held: Names in its files. Some versions put the model's own prefix before unexpected ones.
+    """
+    mismatched = {one if isinstance(one, str) else one[0] for one in info["mismatched_keys"]}
+    prefix = f"{model.base_model_prefix}."
+    unexpected = {n if n in held else n.removeprefix(prefix) for n in info["unexpected_keys"]}
+    found = (info["missing_keys"], mismatched, unexpected)
+    return LoadReport(*(tuple(sorted(names)) for names in found))
+
+
 def saved_dtype(config: Any) -> torch.dtype:
     """Return the dtype of the weights in the model's files, by its configuration; fp32 if it says nothing."""
     saved = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.float32
@@ -134,6 +163,30 @@ def embedding_scale(decoder: Any, config: Any) -> float:
     if by_forward and type(decoder.embed_tokens) is torch.nn.Embedding:
         return config.hidden_size**0.5
     return getattr(config, "embedding_multiplier", 1.0)
+
+
+def kept_targets(model: Any, names: list[str]) -> list[str]:
+    """Return the layers that peft puts LoRA on by these names.
+
+    Since transformers 5 some models' experts are bare parameters, and peft takes names such as `gate_proj` for theirs,
+    wherever they stand: the layer would go without and the parameters get LoRA.
+    """
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:  # before either of the two knew of it
+        return names
+    from peft import LoraConfig
+
+    def keeps(last: str) -> bool:
+        config = LoraConfig(target_modules=[last])
+        try:
+            convert_peft_config_for_transformers(config, model=model, conversions=None)
+        except ValueError:  # it is half of what has become one parameter
+            return False
+        return last in (config.target_modules or ())
+
+    kept = {last for last in {name.rpartition(".")[2] for name in names} if keeps(last)}
+    return [name for name in names if name.rpartition(".")[2] in kept]
 
 
 def _checkpointing_prefix(inner: Any) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from ..errors import PolicyError, shorten
+from ..errors import PolicyError
 from .compat import dtype_argument
 from .folder_checks import check_model_folder
+from .remedies import because
 from .stranger import try_files
 from .weight_files import WeightFiles, read_weight_files
 
@@ -36,11 +37,8 @@ def read_config(folder: Path) -> Any:
         )
         model = build(config, torch.float32)
     except Exception as error:  # of many classes
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PolicyError(
-            f"The config.json in {str(folder)!r} cannot be read ({shorten(reason, 200)}); "
-            "get the model's original file."
-        ) from error
+        why = because(f"{type(error).__name__}: {error}", folder, "get the model's original file")
+        raise PolicyError(f"The config.json in {str(folder)!r} cannot be used{why}.") from error
     _check_backed(model, read_weight_files(folder), folder)
     return config
 

@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import PolicyError, shorten
 from ..plain_files import check_plain, read_text
 from .digest import MAX_TEXT_BYTES
+from .folder_kinds import check_kind, check_packed, check_shards
 from .named_code import code_in, entries_in, is_code, is_plain, named_file, texts_in
 from .weight_files import read_weight_files
 
@@ -33,24 +34,16 @@ def check_model_folder(folder: Path) -> None:
         PolicyError: The message says what and what to do.
     """
     shown = repr(str(folder))
-    if not (folder / "config.json").is_file():
-        raise PolicyError(
-            f"{shown} is not a Hugging Face model folder: it has no config.json; "
-            "choose the folder that holds config.json and *.safetensors."
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise PolicyError(
-            f"{shown} has no *.safetensors file; other formats may run code and are not read: "
-            "download or convert the safetensors version."
-        )
+    _check_links(folder)  # before any of its files is opened
+    _check_entries(folder)
+    check_kind(folder)
     if (folder / "adapter_config.json").exists():
         raise PolicyError(
             f"{shown} holds an adapter (adapter_config.json), which can name any other model as its base; "
             "merge it into its model, or move the file away to load the model alone."
         )
-    _check_links(folder)
-    _check_entries(folder)
     _check_code(folder)
+    check_packed(read_json(folder / "config.json"), folder)
     for index in folder.glob("*.index.json"):
         _check_index(index)
     _check_size(folder)
@@ -134,19 +127,24 @@ def _check_names(file: Path, code: set[str]) -> None:
 
 def _check_index(file: Path) -> None:
     shards = read_json(file).get("weight_map")
-    names = shards.values() if isinstance(shards, dict) else [shards]
+    names: list[Any] = list(shards.values()) if isinstance(shards, dict) else [shards]
     for name in names:
         if not isinstance(name, str) or not is_plain(name) or not name.endswith(".safetensors"):
             raise PolicyError(
                 f"{str(file)!r} names weights outside the model's folder or of another format: "
                 f"{shorten(name)}; get the model's original file."
             )
+    if (
+        file.name == "model.safetensors.index.json"
+        and not (file.parent / "model.safetensors").is_file()
+    ):
+        check_shards(names, file.parent)
 
 
 def _check_size(folder: Path) -> None:
     """Refuse a model of more parts than its files could back: even without contents each part takes memory."""
     config = read_json(folder / "config.json")
-    tensors = len(read_weight_files(folder).names)
+    tensors = len(read_weight_files(folder).shapes)
     for part in [config, *(value for _, value in entries_in(config) if isinstance(value, dict))]:
         layers, experts = _largest(part, "layer", "block"), _largest(part, "expert")
         if layers > tensors or layers * experts > _MAX_EXPERTS:

@@ -9,23 +9,29 @@ from typing import Any
 import torch
 
 from ..allocator import returning_freed_memory
-from ..errors import PolicyError
+from ..errors import PolicyError, shorten
+from ..out_of_memory import is_out_of_memory
 from .architectures import check_architectures
 from .base import Base
-from .compat import dtype_argument
-from .configuration import read_config
+from .compat import dtype_argument, load_report
+from .completeness import check_complete, explain_failure
+from .configuration import build, read_config
 from .digest import digest_folder, digest_texts
 from .folder_checks import read_json
+from .folder_kinds import check_no_file
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
+from .remedies import because
 from .stranger import mark
 from .token_ids import check_ids
+from .weight_files import read_weight_files
 
 logger = logging.getLogger(__name__)
 
 # Of a hub repository, what `from_pretrained` reads: not the same weights in other formats and folders.
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _NOT_HUB_FILES = ["consolidated*", "*/*"]
+_USUAL = "check that the folder is complete and of a causal language model"
 
 
 def load_policy(
@@ -52,10 +58,10 @@ def load_policy(
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
     folder = find_folder(source, allow_download)
-    read_config(folder)
+    config = read_config(folder)
     tokenizer = _load_tokenizer(source, folder)
     with returning_freed_memory(device):
-        module = _load_model(source, folder, precision, device)
+        module = _load_model(source, folder, config, precision, device)
     check_architectures(read_json(folder / "config.json"), module, source)
     check_ids(module, tokenizer, source)
     if not tokenizer.chat_template:
@@ -68,6 +74,7 @@ def load_policy(
 
 def _resolve_source(model: str | Path) -> str:
     folder = Path(model)
+    check_no_file(folder)
     if not folder.is_dir():
         if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
             raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")
@@ -102,7 +109,10 @@ def find_folder(source: str, allow_download: bool) -> Path:
             if allow_download
             else "it is neither a folder nor in the local cache, and downloads are switched off"
         )
-        raise PolicyError(_load_message("files", source, remedy, error)) from error
+        reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 300)
+        raise PolicyError(
+            f"The files of {source!r} cannot be loaded: {remedy} ({reason})."
+        ) from error
 
 
 def _load_tokenizer(source: str, folder: Path) -> Any:
@@ -113,7 +123,7 @@ def _load_tokenizer(source: str, folder: Path) -> Any:
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
-        raise PolicyError(_load_message("tokenizer", source, _remedy(error), error)) from error
+        raise PolicyError(_load_message("tokenizer", source, folder, error)) from error
     mark(tokenizer, folder)
     if tokenizer.eos_token_id is None:
         raise PolicyError(
@@ -125,7 +135,7 @@ def _load_tokenizer(source: str, folder: Path) -> Any:
     return tokenizer
 
 
-def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
+def _load_model(source: str, folder: Path, config: Any, precision: str, device: str) -> Any:
     import transformers
 
     dtype = weights_dtype(precision, device)
@@ -133,16 +143,31 @@ def _load_model(source: str, folder: Path, precision: str, device: str) -> Any:
     if is_quantised(precision):
         options["quantization_config"] = _quantization(precision, dtype)
         options["device_map"] = {"": device}
+    files = read_weight_files(folder)
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are refused by name, from the report
+            output_loading_info=True,
             **options,
         )
     except Exception as error:
-        raise PolicyError(_load_message("model", source, _remedy(error), error)) from error
+        if is_out_of_memory(error):
+            raise PolicyError(
+                f"The model of {source!r} does not fit into the free memory of {device!r} in {precision}; free some, "
+                "or choose nf4 or a smaller model."
+            ) from error
+        reason = explain_failure(build(config, dtype), files, source)
+        raise PolicyError(reason or _load_message("model", source, folder, error)) from error
+    model, info = loaded
+    check_complete(model, load_report(info, model, files.shapes), files, source)
+    return _prepared(model, source, precision, device)
+
+
+def _prepared(model: Any, source: str, precision: str, device: str) -> Any:
     model.name_or_path = source  # what adapters call their base, not its place in a cache
     if not is_quantised(precision):
         model = model.to(device)
@@ -164,16 +189,6 @@ def _quantization(precision: str, dtype: torch.dtype) -> Any:
     )
 
 
-def _remedy(error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return (
-            "code that comes with a model is never run: use an architecture that transformers knows"
-        )
-    return "check that the folder is complete and of a causal language model"
-
-
-def _load_message(part: str, source: str, remedy: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
-    return (
-        f"The {part} of {source!r} cannot be loaded: {remedy} ({type(error).__name__}: {reason})."
-    )
+def _load_message(part: str, source: str, folder: Path, error: Exception) -> str:
+    why = because(f"{type(error).__name__}: {error}", folder, _USUAL)
+    return f"The {part} of {source!r} cannot be loaded{why}."

@@ -51,8 +51,8 @@ def attached(policy: Policy) -> Iterator[Any]:
 def trainable(policy: Policy, *, rank: int, alpha: int, seed: int) -> Iterator[Any]:
     """Yield the base with a trainable adapter: a copy of the policy's own, or a fresh LoRA.
 
-    A fresh one covers all linear layers (which matches full fine-tuning in RL, "LoRA without regret")
-    and starts as the identity; its initial values depend on `seed` alone.
+    A fresh one covers all linear layers (which matches full fine-tuning in RL, "LoRA without regret") that take each
+    completion by itself, see `targets.py`, and starts as the identity; its initial values depend on `seed` alone.
     """
     config = policy.adapter.config if policy.adapter else fresh_config(rank, alpha)
     cards = [torch.device(policy.base.device)] if policy.base.device != "cpu" else []

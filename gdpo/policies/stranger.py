@@ -17,6 +17,7 @@ from ..plain_files import read_bytes
 from ..starter import MODEL_DIR
 from ..workers.standing import RefusedError, StandingWorker
 from .digest import digest_texts
+from .remedies import because
 
 # Python and the libraries are not counted. Loading takes some 16 times the size of the files.
 _MEMORY = 512 * 2**20
@@ -65,10 +66,8 @@ def _look(files: _Files, source: str) -> None:
     reply = _ask(request, memory=memory, seconds=_LOAD_SECONDS)
     if "error" in reply:
         part = reply.get("part", "configuration, tokenizer or chat template")
-        raise PolicyError(
-            f"The {part} of {source!r} cannot be loaded ({shorten(reply['error'], 300)}); get the model's original "
-            "files."
-        )
+        why = because(reply["error"], Path(files.folder), "get the model's original files")
+        raise PolicyError(f"The {part} of {source!r} cannot be loaded{why}.")
 
 
 def mark(tokenizer: Any, folder: Path) -> None:

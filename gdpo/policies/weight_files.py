@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,12 @@ class WeightFiles:
     """What all files hold together.
 
     Attributes:
-        names: Names of the tensors.
+        shapes: Shape of each tensor, by its name.
         weights: Number of weights; of packed ones as many as there could be.
         bytes: Size on the disk.
     """
 
-    names: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
     weights: int
     bytes: int
 
@@ -32,7 +33,7 @@ def read_weight_files(folder: Path) -> WeightFiles:
     """
     from safetensors import SafetensorError, safe_open
 
-    names: list[str] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     weights = size = 0
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -40,14 +41,14 @@ def read_weight_files(folder: Path) -> WeightFiles:
             with safe_open(str(file), framework="np") as opened:
                 for name in opened.keys():  # noqa: SIM118  it is no dict
                     part = opened.get_slice(name)
-                    names.append(name)
+                    shapes[name] = tuple(part.get_shape())
                     weights += _count(part.get_shape(), part.get_dtype())
         except (OSError, SafetensorError) as error:
             raise PolicyError(
                 f"The model of {str(folder)!r} cannot be loaded: {file.name!r} is no whole file of weights "
                 f"({shorten(str(error))}); get the original file."
             ) from error
-    return WeightFiles(tuple(names), weights, size)
+    return WeightFiles(shapes, weights, size)
 
 
 def _count(shape: list[int], dtype: str) -> int:

@@ -14,6 +14,7 @@ from ..errors import TrainingError
 from ..objective.objective import Objective
 from ..policies.adapter import read_adapter
 from ..policies.policy import Policy, trainable
+from ..policies.targets import left_as_it_is
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.coverage import check_coverage
@@ -78,6 +79,7 @@ def train(
         torch.inference_mode(False),
         trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
     ):
+        _tell_left_out(model, progress)
         evaluations = Evaluations(heldout, objective, settings)
         loop = Loop(
             model, policy.base, objective, settings, run, progress, parts or Parts(), evaluations
@@ -98,6 +100,13 @@ def train(
         adapter = read_adapter(model)
         run.finish(adapter)
     return TrainResult(Policy(policy.base, adapter, folder), folder)
+
+
+def _tell_left_out(model: Any, progress: Progress) -> None:
+    """Tell which matrices the adapter leaves as they are, if any."""
+    left = left_as_it_is(model)
+    if left:
+        progress.notice(left)
 
 
 def _check_rewards(

@@ -88,7 +88,7 @@ def differentiate(
         batches: Micro-batches to use. If None, they are planned here.
 
     Raises:
-        TrainingError: The update's log-probabilities are not those of the sampling.
+        TrainingError: The update's log-probabilities are not those of the sampling, or a matrix has no gradient.
     """
     count, device = len(combination), rollouts.logprobs.device
     gradients = RewardGradients(model, combination, advantages, seed)
@@ -106,6 +106,7 @@ def differentiate(
             entropy += scores.entropy.sum()
             sampled = rollouts.logprobs[part, : scores.logprobs.shape[1]]
             gap += (scores.logprobs.detach() - sampled).abs().sum()
+    gradients.check_reported(model)
     found = Differentiated(gradients, float(entropy / tokens), float(gap / tokens))
     if not found.sampler_gap <= _MAX_SAMPLER_GAP:
         raise TrainingError(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import TrainingError
+from ..errors import TrainingError, shorten
 
 
 class RewardGradients:
@@ -64,13 +64,14 @@ class RewardGradients:
             torch.zeros(len(advantages), max(w.shape), **kind) for w in self.parameters
         ]
         self.squared_norms = torch.zeros(len(combination), **kind)
+        self._silent = set(range(len(self._modules)))  # matrices that have not reported yet
         self._signs = _signs(max(w.numel() for w in self.parameters), seed).to(**kind)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Let the LoRA matrices report to the buffers while the forward passes run."""
-        for module, buffer, sketch in zip(self._modules, self.combined, self.sketches, strict=True):
-            module.forward = self._reporting(module, buffer, sketch)
+        for index, module in enumerate(self._modules):
+            module.forward = self._reporting(index)
         try:
             yield
         finally:
@@ -96,8 +97,28 @@ class RewardGradients:
         """Return all inner products of the rewards' gradients, estimated from the sketches, `(K, K)`, float64."""
         return torch.stack([(s @ s.T).double() for s in self.sketches]).sum(0)
 
-    def _reporting(self, module: Any, buffer: Tensor, sketch: Tensor) -> Any:
+    def check_reported(self, model: Any) -> None:
+        """Refuse to go on where a matrix has not reported in any pass so far: its gradient would be taken for 0.
+
+        Args:
+            model: The same model, for names.
+
+        Raises:
+            TrainingError: The message names the matrix.
+        """
+        if self._silent:
+            names = {id(module): name for name, module in model.named_modules()}
+            name = names[id(self._modules[min(self._silent)])]
+            raise TrainingError(
+                f"{len(self._silent)} of the adapter's {len(self._modules)} matrices took no part in the pass, so they "
+                f"would never be trained: {shorten(name, 160)}; train a fresh adapter, which leaves such layers out."
+            )
+
+    def _reporting(self, index: int) -> Any:
+        module, buffer, sketch = self._modules[index], self.combined[index], self.sketches[index]
+
         def report(inputs: Tensor, gradients: Tensor) -> None:
+            self._silent.discard(index)
             if self._rows is None:
                 flat = gradients.flatten(0, -2).to(buffer).T @ inputs.flatten(0, -2).to(buffer)
                 buffer.add_(flat, alpha=1 / len(self.squared_norms))

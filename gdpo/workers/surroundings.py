@@ -29,7 +29,10 @@ _PREFIXES = (
 # Some libraries keep passwords under such names, whatever they begin with.
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
 # Packages that workers import; an isolated Python does not know the folders of all of them.
-_PACKAGES = ("numpy", "torch", "transformers", "llama_cpp", "sentencepiece", "gguf", "jinja2")
+_PACKAGES = (
+    *("numpy", "torch", "transformers", "llama_cpp", "sentencepiece", "gguf", "jinja2"),
+    "google/protobuf",
+)
 
 
 def environment(parent: Mapping[str, str], home: Path) -> dict[str, str]:

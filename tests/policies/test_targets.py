@@ -1,0 +1,164 @@
+"""An adapter holds matrices that are trained; those of the model that it leaves out are named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers
+from conftest import make_tokenizer
+from random_models import adapted, architectures, experts_and_others, random_model, recurrent_model
+from small_training import PROMPTS, SETTINGS, objective
+
+from gdpo.errors import PolicyError, TrainingError
+from gdpo.policies.adapter import fresh_config, load_adapter, read_adapter, unwrap, wrap
+from gdpo.policies.base import Base
+from gdpo.policies.compat import without_renaming_warning
+from gdpo.policies.policy import Policy, attached
+from gdpo.policies.targets import find_targets, left_as_it_is
+from gdpo.progress import Progress
+from gdpo.training.trainer import train
+
+MODELS = experts_and_others()
+EXPERTS = {"Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "GraniteMoe", "GptOss"}
+LATENT = {"DeepseekV2", "DeepseekV3"}
+
+
+class Notices(Progress):
+    """Keeps what the user is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def made(name):
+    torch.manual_seed(0)
+    module = MODELS[name]().eval()
+    module.name_or_path = name
+    return module.requires_grad_(False)
+
+
+def policy_of(module) -> Policy:
+    return Policy(Base(module, make_tokenizer(), "random", "fp32", "cpu", "digest"))
+
+
+def layers_of(model) -> set[str]:
+    """Kinds of matrices in the layers, without their numbers."""
+    head = model.get_output_embeddings()
+    outside = {
+        id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()
+    }
+    outside.add(id(head.weight))
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.dim() > 1 and id(parameter) not in outside
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_matrix_of_the_adapter_moves_and_every_other_is_named(name, tmp_path):
+    module, notices = made(name), Notices()
+    kinds = layers_of(module)
+    settings = replace(SETTINGS, steps=2, eval_every=2)
+    result = train(
+        policy_of(module), PROMPTS, objective(), settings, tmp_path / "run", progress=notices
+    )
+    state = result.policy.adapter.state
+    still = [key for key, tensor in state.items() if "lora_B" in key and not tensor.any()]
+    assert not still
+    covered = {
+        key.removeprefix("base_model.model.").removesuffix(".lora_B.weight") + ".weight"
+        for key in state
+        if "lora_B" in key
+    }
+    left = kinds - covered
+    assert bool(left) == (name in EXPERTS | LATENT)
+    text = " ".join(notices.texts)
+    assert ("Left as they are" in text) == bool(left)
+    for kind in {".".join(one.split(".")[3:6]) for one in left if "shared" not in one}:
+        assert kind.split(".")[0] in text
+
+
+@pytest.mark.skipif("GPT2" not in MODELS, reason="this version's GPT-2 cannot be trained")
+def test_an_adapter_on_transposed_layers_can_be_read_again(tmp_path):
+    result = train(
+        policy_of(made("GPT2")), PROMPTS, objective(), replace(SETTINGS, steps=1), tmp_path / "run"
+    )
+    again = load_adapter(result.folder / "adapter")
+    assert again.config["fan_in_fan_out"] is True
+    with attached(Policy(result.policy.base, again)) as model:
+        found = read_adapter(model).state
+    for key, tensor in result.policy.adapter.state.items():
+        assert torch.equal(found[key], tensor)
+
+
+@pytest.mark.parametrize("name", [name for name in architectures() if name != "mixtral"])
+def test_a_model_without_experts_is_covered_as_peft_covers_it(name):
+    if name == "qwen3" and not hasattr(transformers, "Qwen3Config"):
+        pytest.skip("this version of transformers knows no such model")
+    from peft import LoraConfig, get_peft_model
+
+    ours = adapted(random_model(name))
+    assert left_as_it_is(ours) is None
+    with without_renaming_warning():
+        theirs = get_peft_model(random_model(name), LoraConfig(r=4, target_modules="all-linear"))
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name in EXPERTS | LATENT])
+def test_experts_and_their_router_get_no_adapter(name):
+    shell = wrap(made(name), fresh_config(4, 8))
+    adapted_parts = [part for part, m in shell.named_modules() if getattr(m, "lora_A", None)]
+    assert adapted_parts
+    assert all(".self_attn." in part or ".mlp." in part for part in adapted_parts)
+    assert not any(
+        ".experts" in part or part.endswith((".gate", ".router")) for part in adapted_parts
+    )
+
+
+def test_parts_that_no_token_passes_get_no_adapter():
+    """Such as the tower for images of a model that is given text alone."""
+    module = random_model("llama")
+    module.tower = torch.nn.Linear(32, 32, bias=False).requires_grad_(False)
+    assert "tower" not in find_targets(module)
+    assert "tower.weight" in left_as_it_is(wrap(module, fresh_config(4, 8)))
+
+
+def test_a_model_without_such_layers_takes_no_adapter():
+    module = random_model("llama")
+    module.forward = lambda **_: None
+    with pytest.raises(PolicyError, match="no linear layer"):
+        wrap(module, fresh_config(4, 8))
+
+
+def test_a_hybrid_model_keeps_its_linear_attention():
+    names = find_targets(recurrent_model("qwen3-next").requires_grad_(False))
+    assert any("linear_attn.in_proj" in name for name in names)
+    assert any("self_attn.q_proj" in name for name in names)
+    assert not any(".mlp." in name for name in names)
+
+
+def test_an_adapter_on_part_of_the_layers_is_told():
+    shell = wrap(random_model("llama"), fresh_config(4, 8) | {"target_modules": ["q_proj"]})
+    text = left_as_it_is(shell)
+    # Of 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64 = 9216 weights in a layer.
+    assert "11%" in text
+    assert "model.layers.*.mlp.gate_proj.weight" in text
+
+
+def test_a_matrix_that_takes_no_part_in_the_pass_is_an_error(tmp_path):
+    """As with an adapter that peft put on bare parameters, where it multiplies the matrices by itself."""
+    module = random_model("llama")
+    module.tower = torch.nn.Linear(32, 32, bias=False).requires_grad_(False)
+    config = fresh_config(4, 8) | {"target_modules": ["q_proj", "tower"]}
+    shell = wrap(module, config)
+    adapter = read_adapter(shell)
+    unwrap(shell)
+    policy = Policy(policy_of(module).base, adapter)
+    with pytest.raises(TrainingError, match=r"2 of the adapter's 6 matrices.*tower\.lora_A"):
+        train(policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
