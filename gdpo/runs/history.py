@@ -21,8 +21,8 @@ from .shape import MisfitError
 HISTORY_FILE = "history.jsonl"
 COMPLETIONS_FILE = "completions.jsonl"
 
-# A history is held in memory as a whole: about 60 000 steps with 16 rewards, 280 000 with 5.
-MAX_HISTORY_BYTES = 2**29
+# A history is held in memory as a whole, three to five times its size: some 15 000 steps with 16 rewards, 70 000 with 5.
+MAX_HISTORY_BYTES = 2**27
 MAX_HISTORY_LINES = 1_000_000
 # The longest line holds a prompt of 100 000 characters and a completion of 32 768 tokens.
 MAX_LINE_BYTES = 2**24
