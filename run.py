@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -91,7 +92,7 @@ HERE = (
     "use the Python that runs this, as it is: nothing is installed, only what is missing is named"
 )
 # Packages that only one command needs. bitsandbytes is optional for users, and its tests should run.
-TEST_PACKAGES = ("pytest", "bitsandbytes")
+TEST_PACKAGES = ("pytest", "pytest-xdist", "bitsandbytes")
 PACKAGES = {
     "test": TEST_PACKAGES,
     "coverage": (*TEST_PACKAGES, "pytest-cov"),
@@ -128,10 +129,18 @@ def main(arguments: list[str]) -> int:
     return execute([str(python), *command])
 
 
+class Parser(argparse.ArgumentParser):
+    """Repeats no character that a terminal would obey."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and end the program."""
+        super().error("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
+
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the options, and the arguments that `test`, `coverage` and `bench` hand on."""
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
+    parser = Parser(description=__doc__, epilog=EPILOG, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, examples) in COMMANDS.items():
         command = commands.add_parser(
@@ -177,16 +186,20 @@ def choose_command(options: argparse.Namespace, rest: list[str]) -> list[str]:
     """Return what to run in the environment, without the Python itself."""
     headless = str(ROOT / "nodes" / "headless" / "program.py")
     if options.command == "demo":
-        return [headless, "demo", "--output", options.output]
+        return [headless, "demo", f"--output={options.output}"]
     if options.command == "workflow":
-        settings = [part for setting in options.settings for part in ("--set", setting)]
-        folders = ["--output", options.output]
-        folders += ["--input", options.input] if options.input else []
-        folders += ["--models", options.models] if options.models else []
-        return [headless, "workflow", *settings, *folders, "--", options.file]
+        # Joined by an equal sign, since a value may begin with a dash.
+        settings = [f"--set={setting}" for setting in options.settings]
+        folders = {"output": options.output, "input": options.input, "models": options.models}
+        chosen = [f"--{name}={folder}" for name, folder in folders.items() if folder is not None]
+        return [headless, "workflow", *settings, *chosen, "--", options.file]
     if options.command in {"test", "coverage"}:
         os.chdir(ROOT)
-        return ["-m", "pytest", *(["--cov"] if options.command == "coverage" else []), *rest]
+        measured = ["--cov"] if options.command == "coverage" else []
+        # All of the tests share out the cores, file by file; each of the processes may take a gigabyte.
+        whole = all(word.startswith("-") for word in rest)
+        shared = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"] if whole else []
+        return ["-m", "pytest", *measured, *shared, *rest]
     if options.command == "check":
         return []
     known = benchmarks()

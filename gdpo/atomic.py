@@ -33,7 +33,8 @@ def replacing_file(file: Path) -> Iterator[IO[bytes]]:
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as stream:  # never what somebody else has put there
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -56,18 +57,30 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         OSError: It cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir(parents=True)
     try:
         yield temporary
         for path in temporary.rglob("*"):
             (sync_folder if path.is_dir() else sync_file)(path)
         sync_folder(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         os.replace(temporary, folder)
         sync_folder(folder.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all in it, or whatever else has its name, as far as that can be done.
+
+    `shutil.rmtree` alone opens what it is given, and would wait for ever for a named pipe.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sync_file(file: Path) -> None:

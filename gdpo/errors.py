@@ -67,6 +67,6 @@ def shorten(value: object, limit: int = 80) -> str:
     """The `repr` of `value` on one line, cut to `limit` characters, for use in messages."""
     try:
         text = repr(value)
-    except ValueError:  # Python refuses to write a whole number of thousands of digits
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested too deeply
         text = f"<{type(value).__name__} too large to show>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,7 +1,7 @@
 """Prompts: what the policy is asked, with the other columns of the row for the rewards to look at.
 
-Files may come from strangers, so their size is bounded before they are read and every row is
-checked; bad rows are collected and reported together, by line number, instead of being skipped.
+Files may come from strangers, so what they take is bounded (see `prompt_files`) and every row is
+checked; bad rows are counted and reported together, by line number, instead of being skipped.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import PromptError, shorten
-from .prompt_files import READERS, BadRowError, Row, read_text
+from .prompt_files import READERS, BadRowError, Row, read_rows
 
 ROLES = ("system", "user", "assistant")
 MAX_ROWS = 500_000
 MAX_PROMPT_CHARACTERS = 100_000
 REPORTED_ROWS = 3
+MAX_BAD_ROWS = 100  # then the rest of the file is not read
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def load_prompts(
             f"`system` may have {MAX_PROMPT_CHARACTERS} characters. Found {len(system)}."
         )
     column = "prompt" if kind == ".txt" else prompt_column
-    prompts = _collect(READERS[kind](read_text(path), path.name), path.name, column, system)
+    prompts = _collect(read_rows(path), path.name, column, system)
     return tuple(prompts[:limit] if limit else prompts)
 
 
@@ -100,16 +101,20 @@ def _collect(rows: Iterator[tuple[int, Row]], name: str, column: str, system: st
     """Return the prompts of all rows; bad rows are reported together."""
     prompts, problems, bad = [], [], 0
     for line, row in rows:
-        try:
-            prompts.append(_to_prompt(row, column, system, line))
-        except BadRowError as error:
-            bad += 1
-            if len(problems) < REPORTED_ROWS:
-                problems.append(f"line {line}: {error}")
-        if len(prompts) + bad > MAX_ROWS:
+        if len(prompts) + bad >= MAX_ROWS:
             raise PromptError(f"{shorten(name)} has more than {MAX_ROWS} rows. Split the file.")
+        found = _read_row(row, column, system, line)
+        if isinstance(found, Prompt):
+            prompts.append(found)
+            continue
+        bad += 1
+        if len(problems) < REPORTED_ROWS:
+            problems.append(f"line {line}: {found}")
+        if bad > MAX_BAD_ROWS:
+            break
     if bad:
-        count = "1 bad row" if bad == 1 else f"{bad} bad rows"
+        shown = f"more than {MAX_BAD_ROWS}" if bad > MAX_BAD_ROWS else str(bad)
+        count = "1 bad row" if bad == 1 else f"{shown} bad rows"
         more = "; ..." if bad > len(problems) else ""
         raise PromptError(f"{count} in {shorten(name)}: {'; '.join(problems)}{more}")
     if not prompts:
@@ -117,9 +122,16 @@ def _collect(rows: Iterator[tuple[int, Row]], name: str, column: str, system: st
     return prompts
 
 
-def _to_prompt(row: Row, column: str, system: str, line: int) -> Prompt:
+def _read_row(row: Row, column: str, system: str, line: int) -> Prompt | BadRowError:
     if isinstance(row, BadRowError):
-        raise row
+        return row
+    try:
+        return _to_prompt(row, column, system, line)
+    except BadRowError as error:
+        return error.alone()
+
+
+def _to_prompt(row: Mapping[str, object], column: str, system: str, line: int) -> Prompt:
     if column not in row:
         columns = ", ".join(map(repr, row)) or "none"
         raise BadRowError(f"no column {shorten(column)}; columns found: {_cut(columns)}")

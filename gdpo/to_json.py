@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from enum import Enum
+from numbers import Real
 from typing import Any
 
 
@@ -12,14 +14,15 @@ def to_json(value: object) -> Any:
     """Return `value` as plain JSON, which any reader of JSON takes.
 
     Tensors, numpy arrays and numbers of libraries become lists and numbers, enumerations their values, sets sorted
-    lists. Numbers that are not finite become None, for JSON has none. All else becomes its text.
+    lists. Numbers that are not finite, or too large for a float, become None: JSON has no name for the first, and
+    most readers take the second for the first. All else becomes its text.
     """
     if isinstance(value, Enum):
         return to_json(value.value)
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
-        return int(value)
+        return int(value) if abs(value) <= sys.float_info.max else None
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -29,4 +32,10 @@ def to_json(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
     to_list = getattr(value, "tolist", None)  # of tensors, numpy arrays and numpy's numbers
-    return to_json(to_list()) if callable(to_list) else str(value)
+    if not callable(to_list):
+        return str(value)
+    plain = to_list()
+    if type(plain) is not type(value):
+        return to_json(plain)
+    # Python has no equal of its type, such as numpy's long double.
+    return to_json(float(plain)) if isinstance(plain, Real) else str(plain)

@@ -74,9 +74,10 @@ class GDPOExportGGUF:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, name: str | None = None) -> bool | str:
+    def VALIDATE_INPUTS(cls, name: object = None) -> bool | str:
         """Refuses a bad file name before anything has run."""
-        return name_verdict((name or "").strip() or None, "name")
+        is_run_name = isinstance(name, str) and not name.strip()
+        return is_run_name or name_verdict(name, "name")
 
     @guarded
     def export(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..gdpo.errors import WorkflowError, shorten
 from ..gdpo.prompts import Prompt, load_prompts
 from ..gdpo.starter import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from .checks.guard import guarded
@@ -71,11 +74,21 @@ class GDPOLoadPrompts:
         self, file: str, prompt_column: str, system: str, limit: int
     ) -> tuple[tuple[Prompt, ...]]:
         """Read the file; see `gdpo.prompts.load_prompts`."""
-        path = {**list_prompt_files(), **BUNDLED}[file]
+        path = _path(file)
+        if path is None:
+            raise WorkflowError(f"there is no prompt file {shorten(file)} any more; choose another")
         return (load_prompts(path, prompt_column=prompt_column, system=system, limit=limit),)
 
     @classmethod
-    def IS_CHANGED(cls, file: str, **_others: object) -> float:
+    def IS_CHANGED(cls, file: object = None, **_others: object) -> float:
         """Give the file's last change, so that an edited file is read again on the next run."""
-        path = {**list_prompt_files(), **BUNDLED}.get(file)
-        return path.stat().st_mtime if path else 0.0
+        path = _path(file)
+        try:
+            return path.stat().st_mtime if path else 0.0
+        except OSError:  # the node itself says it
+            return 0.0
+
+
+def _path(file: object) -> Path | None:
+    """Return the file that the menu calls so."""
+    return {**list_prompt_files(), **BUNDLED}.get(file) if isinstance(file, str) else None

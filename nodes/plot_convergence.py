@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ..gdpo.to_json import to_json
 from ..gdpo.training.trainer import TrainResult
 from .checks.guard import guarded
 from .checks.inputs import socket, text
-from .checks.paths import check_tree, name_verdict, resolve_output
+from .checks.paths import check_tree, list_runs, name_verdict, resolve_output
 from .comfy import host
 from .comfy.live import describe_run
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FIGURE = "convergence.png"
 MAX_RUNS = 4
+MAX_CHARACTERS = 1000  # of saved_runs; four names have a third of it
 _LISTED = 8  # names of runs that a message offers
 _OFFERED = 100  # and that the page's menu offers
 
@@ -44,6 +46,7 @@ class GDPOPlotConvergence:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         """Return the node's inputs, as ComfyUI asks for them."""
+        saved = host.folders().output / "gdpo"
         kind, look = text(
             "",
             "Names of saved runs below gdpo/ in the output folder, with commas between them: they are laid "
@@ -61,15 +64,16 @@ class GDPOPlotConvergence:
                     for number in range(2, MAX_RUNS + 1)
                 },
                 # The page makes a menu of the names, see web/saved_runs.mjs; any other name may be typed.
-                "saved_runs": (kind, {**look, "saved": _saved_names()[:_OFFERED]}),
+                "saved_runs": (kind, {**look, "saved": _nameable(saved)[:_OFFERED]}),
             },
         }
 
     @classmethod
-    def IS_CHANGED(cls, saved_runs: str | None = None, **_: object) -> str:
+    def IS_CHANGED(cls, saved_runs: object = None, **_: object) -> str:
         """Changes with the saved runs, which may have grown since; must not fail."""
         try:
-            files = [folder / HISTORY_FILE for folder in _saved_folders(saved_runs or "")]
+            named = "" if saved_runs is None else saved_runs
+            files = [folder / HISTORY_FILE for folder in _saved_folders(named)]
             return str([file.stat().st_mtime_ns for file in files])
         except (WorkflowError, OSError) as error:
             return str(error)  # the node itself says it
@@ -96,8 +100,15 @@ class GDPOPlotConvergence:
         }
 
 
-def _saved_folders(names: str) -> Iterator[Path]:
-    """Yield the folders of saved runs; a name that is none is refused together with names that are."""
+def _saved_folders(names: object) -> Iterator[Path]:
+    """Yield the folders of saved runs; no folder is looked at where there are too many names."""
+    if not isinstance(names, str):
+        raise WorkflowError(f"saved_runs must be text, found {shorten(names)}")
+    if len(names) > MAX_CHARACTERS:
+        raise WorkflowError(
+            f"saved_runs has {len(names)} characters, at most {MAX_CHARACTERS} are taken; name {MAX_RUNS} "
+            "runs at most"
+        )
     wanted = dict.fromkeys(filter(None, (name.strip() for name in names.split(","))))
     if len(wanted) > MAX_RUNS:
         raise WorkflowError(
@@ -105,7 +116,7 @@ def _saved_folders(names: str) -> Iterator[Path]:
         )
     for name in wanted:
         folder = resolve_output(name, what="saved_runs")
-        if not (folder / HISTORY_FILE).is_file():
+        if not os.path.isfile(folder / HISTORY_FILE):
             raise WorkflowError(
                 f"saved_runs: there is no run {shorten(name)}{_offer(folder.parent)}"
             )
@@ -114,20 +125,10 @@ def _saved_folders(names: str) -> Iterator[Path]:
 
 def _offer(root: Path) -> str:
     """Return the newest runs in `root`, as the end of a message."""
-    names = _newest(root)
+    names = _nameable(root)
     return "; the newest are " + ", ".join(names[:_LISTED]) if names else ""
 
 
-def _saved_names() -> list[str]:
-    """Return the saved runs that can be named, the newest first; must not fail."""
-    try:
-        names = _newest(host.folders().output / "gdpo")
-    except OSError:
-        return []  # a folder that may not be read, or a run that was deleted just now
-    return [name for name in names if name_verdict(name, "saved_runs") is True]
-
-
-def _newest(root: Path) -> list[str]:
-    """Return names of the folders in `root` that hold a run, the newest first."""
-    files = sorted(root.glob(f"*/{HISTORY_FILE}"), key=lambda file: -file.stat().st_mtime)
-    return [file.parent.name for file in files]
+def _nameable(root: Path) -> list[str]:
+    """Return the saved runs in `root` that can be named, the newest first; must not fail."""
+    return [name for name in list_runs(root) if name_verdict(name, "saved_runs") is True]

@@ -81,7 +81,7 @@ class GDPOTrain:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, run_name: str | None = None) -> bool | str:
+    def VALIDATE_INPUTS(cls, run_name: object = None) -> bool | str:
         """Refuses a bad folder name before anything has run."""
         return name_verdict(run_name, "run_name")
 

@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("gdpo.polling", "gdpo.allocator", "gdpo.out_of_memory", "gdpo.to_json", "gdpo.starter"),
         *("gdpo.optimizers", "gdpo.version", "gdpo.identity", "gdpo.atomic", "gdpo.libraries"),
         *("gdpo.prompt_files", "gdpo.threads", "gdpo.printable", "gdpo.scratch"),
+        *("gdpo.plain_files", "gdpo.prompt_lines"),
     ),
     ("gdpo.workers",),
     ("gdpo.policies", "gdpo.rewards"),

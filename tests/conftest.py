@@ -12,13 +12,18 @@ from gdpo.threads import waiting_settings
 # Before torch and llama.cpp start their threads: those that spin for ever starve each other on small machines.
 for name, value in waiting_settings(os.environ).items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the tests of killed trainings run for longer than each change deserves."""
+    """Let the tests of killed trainings and of random damage run for longer than each change deserves."""
     parser.addoption("--kills", type=int, default=12, help="number of trainings to kill")
+    parser.addoption(
+        "--cases", type=int, default=0, help="random cases of each fuzz test; 0: as many as usual"
+    )
 
 
 TEXT = (

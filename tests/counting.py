@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 
@@ -31,3 +32,23 @@ def steps(work: Callable[[], object]) -> int:
         sys.settrace(before[0])
         sys.setprofile(before[1])
     return count
+
+
+# Functions of Python that ask the system about a path.
+_TOUCHES = {"stat", "lstat", "scandir", "listdir", "open", "readlink"}
+
+
+def touches(work: Callable[[], object]) -> Counter:
+    """How often `work` asks the system about a path, by the name of the call."""
+    seen: Counter = Counter()
+
+    def count(_frame, event, function):
+        if event == "c_call" and function.__name__ in _TOUCHES:
+            seen[function.__name__] += 1
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return seen

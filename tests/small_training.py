@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from gdpo.objective.objective import combine_rewards
+from gdpo.progress import Progress
 from gdpo.prompts import Prompt
 from gdpo.rewards.reward import Reward
+from gdpo.runs.history import read_history
 from gdpo.settings import TrainSettings
 
 PROMPTS = [Prompt((("user", f"the printer {i}"),), {}) for i in range(5)]
@@ -41,3 +46,38 @@ class LetterShare:
 def objective(method: str = "gdpo", **options):
     rewards = [Reward("vowels", LetterShare("aeiou")), Reward("consonants", LetterShare("rstln"))]
     return combine_rewards(rewards, method=method, **options)
+
+
+class StopAt(Progress):
+    """Interrupts in the middle of a step, as a host would: from `poll`, or after a record."""
+
+    def __init__(self, step: int, polls: int | None = None) -> None:
+        self.step, self.polls, self.done = step, polls, 0
+
+    def record(self, record):
+        self.done = record["step"]
+        if self.polls is None and self.done == self.step:
+            raise KeyboardInterrupt
+
+    def poll(self):
+        if self.polls is not None and self.done >= self.step:
+            self.polls -= 1
+            if self.polls < 0:
+                raise KeyboardInterrupt
+
+
+def outcome(folder: Path):
+    """What a run leaves, without what depends on the clock."""
+    from safetensors.torch import load_file
+
+    timed = {"seconds", "tokens_per_second", "peak_memory_mb"}
+    history = [{k: v for k, v in r.items() if k not in timed} for r in read_history(folder)]
+    completions = (folder / "completions.jsonl").read_bytes()
+    return history, completions, load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    left, right = outcome(one), outcome(other)
+    assert left[0] == right[0]
+    assert left[1] == right[1]
+    assert all(torch.equal(left[2][key], right[2][key]) for key in left[2] | right[2])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gdpo import prompt_files, prompts
+from gdpo import prompt_lines, prompts
 from gdpo.errors import PromptError
 from gdpo.prompts import Prompt, load_prompts, make_prompt
 
@@ -208,7 +208,7 @@ def test_a_limit_that_is_no_count_is_refused(write, limit):
 
 
 def test_too_large_files_and_too_many_rows_are_refused_early(write, monkeypatch):
-    monkeypatch.setattr(prompt_files, "MAX_FILE_BYTES", 2**20)
+    monkeypatch.setattr(prompt_lines, "MAX_FILE_BYTES", 2**20)
     assert "more than 1 MiB" in error_of(write("x.txt", b"a" * (2**20 + 1)))
     monkeypatch.setattr(prompts, "MAX_ROWS", 3)
     assert "more than 3 rows" in error_of(write("x.txt", "a\n" * 4))
@@ -217,3 +217,38 @@ def test_too_large_files_and_too_many_rows_are_refused_early(write, monkeypatch)
 
 def test_a_long_system_message_is_refused(write):
     assert "`system`" in error_of(write("x.txt", "one"), system="x" * 100_001)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"prompt": "x", "n": 1, "n": 2}', "line 1: names 'n' twice"),
+        ('{"prompt": "x", "n": {"a": 1, "a": 1}}', "line 1: names 'a' twice"),
+        ('{"prompt": "x", "n": ' + "[" * 65 + "]" * 65 + "}", "line 1: nested too deeply"),
+        ('{"prompt": "x"' + "".join(f', "{n}": 0' for n in range(1000)) + "}", "has 1001 columns"),
+    ],
+    ids=["twice", "twice inside", "depth", "columns"],
+)
+def test_a_row_is_bounded_in_names_depth_and_columns(write, row, reason):
+    assert reason in error_of(write("x.jsonl", row))
+
+
+def test_the_largest_rows_are_read(write):
+    deep = '{"prompt": "x", "n": ' + "[" * 64 + "]" * 64 + "}"
+    wide = '{"prompt": "x"' + "".join(f', "{n}": 0' for n in range(999)) + "}"
+    long = '{"prompt": "x", "n": "' + "y" * (1_000_000 - len('{"prompt": "x", "n": ""}')) + '"}'
+    assert len(long) == 1_000_000
+    assert len(load_prompts(write("x.jsonl", f"{deep}\n{wide}\r\n{long}"))) == 3
+
+
+def test_many_bad_rows_end_the_reading(write):
+    message = error_of(write("x.jsonl", "{}\n" * 5000))
+    assert message.startswith("more than 100 bad rows in 'x.jsonl': line 1: no column 'prompt'")
+
+
+def test_a_csv_row_is_as_long_as_its_lines_together(write):
+    rows = 'prompt,n\nx,"' + "y\n" * 60_000 + '"\n'
+    assert len(load_prompts(write("x.csv", rows))) == 1
+    cells = ",".join(['"' + "y\n" * 60_000 + '"'] * 9)  # each below csv's own limit for a cell
+    message = error_of(write("x.csv", f"prompt,{','.join('abcdefgh')}\n{cells}\n"))
+    assert "line 2: not valid CSV (longer than 1000000 characters)" in message

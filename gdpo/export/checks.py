@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
+from ..plain_files import read_text
 from ..policies.policy import Policy
 from .converter import ConverterError, find_converter
 from .formats import DIRECT_TYPES, EXPORT_TYPES, FORMATS, wide_type
@@ -92,7 +93,7 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
 def _read_config(file: Path) -> dict[str, Any]:
     """The configuration of the base, whose files may have changed since it was loaded."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise ExportError(
             f"{str(file)!r} cannot be read ({shorten(str(error), 120)}); get the model's original file."

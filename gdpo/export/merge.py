@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError, shorten
+from ..plain_files import read_text
 from ..policies.digest import TOKENIZER_FILES
 from ..policies.loading import load_policy
 from ..policies.policy import Policy
@@ -56,7 +57,7 @@ def save_merged(model: Any, source: Path, folder: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-    for extra in source.glob("additional_chat_templates/*.jinja"):
+    for extra in filter(Path.is_file, source.glob("additional_chat_templates/*.jinja")):
         (folder / extra.parent.name).mkdir(exist_ok=True)
         shutil.copyfile(extra, folder / extra.parent.name / extra.name)
 
@@ -70,8 +71,8 @@ def _keep_config(model: Any, source: Path, folder: Path) -> None:
     own = source / "config.json"
     # The converter chooses its program by the first name; only that of the class which was loaded and merged is right.
     try:
-        named = json.loads(own.read_text(encoding="utf-8")).get("architectures")
-    except (ValueError, AttributeError, RecursionError) as error:
+        named = json.loads(read_text(own)).get("architectures")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ExportError(
             f"{str(own)!r} is damaged ({' '.join(str(error).split())}); get the model's original file."
         ) from error

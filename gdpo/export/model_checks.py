@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError, shorten
+from ..plain_files import check_plain, read_text
 from .formats import FORMATS
 
 # llama.cpp's graph of these families has one fixed choice, whatever `norm_topk_prob` says, and converts
@@ -37,9 +38,23 @@ def check_model(model: Any, config: dict[str, Any], source: Path, converter: Pat
     Raises:
         ExportError: The converter does not know the model, or would convert it wrong.
     """
+    _check_converter(converter)
     _check_architecture(config, model, converter)
     _check_sentencepiece(source)
     _check_experts(model.config)
+
+
+def _check_converter(converter: Path) -> None:
+    """Refuse a converter of which Python would wait for a file for ever."""
+    packages = (converter / "conversion", converter / "gguf-py" / "gguf")
+    inner = (file for package in packages for file in package.rglob("*.py"))
+    for file in (*converter.glob("*.py"), *inner):
+        try:
+            check_plain(file)
+        except OSError as error:
+            raise ExportError(
+                f"llama.cpp's converter cannot be read: {str(file)!r}: {error.strerror}; set the converter up again."
+            ) from error
 
 
 def _check_architecture(config: dict, model: Any, converter: Path) -> None:
@@ -47,7 +62,7 @@ def _check_architecture(config: dict, model: Any, converter: Path) -> None:
     # A table of names in newer converters, decorators in older ones; the name is quoted in both.
     package = converter / "conversion" / "__init__.py"
     listing = package if package.is_file() else converter / "convert_hf_to_gguf.py"
-    text = listing.read_text(encoding="utf-8")
+    text = read_text(listing)
     loaded = type(model).__name__
     named = next(iter(config.get("architectures") or ()), loaded)
     unknown = next((name for name in (named, loaded) if f'"{name}"' not in text), None)

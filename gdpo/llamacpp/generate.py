@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InferenceError, shorten
+from ..plain_files import open_plain
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
@@ -71,12 +72,14 @@ def generate(
 def _check(gguf: Path, max_new_tokens: int, temperature: float, seed: int) -> None:
     if runtime_version() is None:
         raise InferenceError(f"Running a GGUF needs llama-cpp-python: {runtime_remedy()}.")
-    if not gguf.is_file():
+    try:
+        with open_plain(gguf) as file:
+            magic = file.read(4)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = getattr(error, "strerror", None) or str(error)
         raise InferenceError(
-            f"There is no file {str(gguf)!r}; export the policy first or correct the path."
-        )
-    with gguf.open("rb") as file:
-        magic = file.read(4)
+            f"There is no file {str(gguf)!r} to be read ({reason}); export the policy first or correct the path."
+        ) from error
     if magic != b"GGUF":
         raise InferenceError(
             f"{gguf.name} is no GGUF file (it starts with {magic!r}); choose another."
@@ -85,7 +88,7 @@ def _check(gguf: Path, max_new_tokens: int, temperature: float, seed: int) -> No
         raise InferenceError(
             f"`max_new_tokens` must be at least 1. Found {shorten(max_new_tokens)}."
         )
-    if not (math.isfinite(temperature) and temperature >= 0):
+    if not 0 <= temperature <= sys.float_info.max:
         raise InferenceError(f"`temperature` must be 0 or more. Found {shorten(temperature)}.")
     if seed < 0:
         raise InferenceError(f"`seed` must be 0 or more. Found {shorten(seed)}.")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError, shorten
 from ..to_json import to_json
 from . import advantages, gramian as geometry
+from .director_state import bad_entry, read_tensor
 from .dispersion import dispersion, spread
 from .objective import Objective
 from .weighting import deficits
@@ -166,15 +166,15 @@ class Director:
         """
         missing = [name for name in _STATE if not isinstance(state, dict) or name not in state]
         if missing:
-            raise _bad_entry("director", f"an object with the entry {missing[0]!r}", state)
+            raise bad_entry("director", f"an object with the entry {missing[0]!r}", state)
         steps, count = state["_steps"], len(self.objective.rewards)
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise _bad_entry("_steps", "a whole number, 1 or more", steps)
+            raise bad_entry("_steps", "a whole number, 1 or more", steps)
         self._steps = steps
-        self._scale = _tensor(state, "_scale", count)
-        self._means = _tensor(state, "_means", count)
-        self._starts = _tensor(state, "_starts", count)
-        self._gramian = _tensor(state, "_gramian", count, count)
+        self._scale = read_tensor(state, "_scale", count)
+        self._means = read_tensor(state, "_means", count)
+        self._starts = read_tensor(state, "_starts", count)
+        self._gramian = read_tensor(state, "_gramian", count, count)
 
 
 def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
@@ -183,26 +183,3 @@ def smooth(previous: Tensor | None, now: Tensor, decay: float) -> Tensor:
         return now
     average = decay * previous + (1 - decay) * now
     return torch.where(now.isnan(), previous, torch.where(previous.isnan(), now, average))
-
-
-def _tensor(state: dict[str, Any], name: str, *shape: int) -> Tensor:
-    """Return an entry of a state as a tensor of this shape; NaN is null in JSON."""
-    try:
-        found = torch.tensor(_with_nan(state[name]), dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RecursionError, too
-        raise _bad_entry(name, f"numbers of shape {shape}", state[name]) from error
-    if found.shape != shape or found.isinf().any():
-        raise _bad_entry(name, f"finite numbers of shape {shape}", state[name])
-    return found
-
-
-def _with_nan(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_with_nan(value) for value in values]
-    return float("nan") if values is None else values
-
-
-def _bad_entry(name: str, wanted: str, found: Any) -> TrainingError:
-    return TrainingError(
-        f"A checkpoint's {name!r} should be {wanted}. Found {shorten(found)}; start a new run."
-    )

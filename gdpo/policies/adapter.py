@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import PolicyError
+from ..plain_files import check_plain, read_text
 from ..to_json import to_json
 from .adapter_checks import check_adapter_config
 from .compat import without_renaming_warning
@@ -57,7 +58,8 @@ def load_adapter(folder: Path) -> Adapter:
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_text(folder / "adapter_config.json"))
+        check_plain(folder / _ADAPTER_FILE)
         state = load_file(folder / _ADAPTER_FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise PolicyError(

@@ -7,8 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..plain_files import open_plain, read_bytes
+
 # Of each end of a file of weights: larger than its header, so that weights are among it.
 _SAMPLE_BYTES = 16 * 2**20
+# A tokenizer has tens of megabytes, other files of text far less.
+MAX_TEXT_BYTES = 64 * 2**20
 # The files that decide which tokens a prompt becomes.
 TOKENIZER_FILES = (
     "added_tokens.json",
@@ -34,7 +38,7 @@ def digest_folder(folder: Path) -> str:
     Both ends of each file are read, which a changed model always differs in somewhere; reading tens of
     gigabytes at each start would take minutes.
     """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    digest = hashlib.sha256(read_bytes(folder / "config.json", MAX_TEXT_BYTES))
     for file in sorted(folder.glob("*.safetensors")):
         for part in _sampled(file):
             digest.update(part)
@@ -47,9 +51,10 @@ def digest_texts(folder: Path) -> dict[str, str]:
     The chat template in `tokenizer_config.json` has an entry of its own, "chat_template".
     """
     names = (*TOKENIZER_FILES, "generation_config.json")
-    found = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    files = {name: folder / name for name in names if (folder / name).is_file()}
     extra = folder.glob("additional_chat_templates/*.jinja")
-    found |= {f"{file.parent.name}/{file.name}": file.read_bytes() for file in sorted(extra)}
+    files |= {f"{file.parent.name}/{file.name}": file for file in sorted(extra)}
+    found = {name: read_bytes(file, MAX_TEXT_BYTES) for name, file in files.items()}
     found |= _without_template(found.get("tokenizer_config.json"))
     return {name: hashlib.sha256(data).hexdigest()[:_SHOWN] for name, data in found.items()}
 
@@ -72,7 +77,7 @@ def _without_template(config: bytes | None) -> dict[str, bytes]:
 def _sampled(file: Path) -> Iterator[bytes]:
     size = file.stat().st_size
     yield f"{file.name} {size}".encode()
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         yield stream.read(_SAMPLE_BYTES)
         stream.seek(max(0, size - _SAMPLE_BYTES))
-        yield stream.read()
+        yield stream.read(_SAMPLE_BYTES)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PolicyError, shorten
+from ..plain_files import check_plain, read_text
+from .digest import MAX_TEXT_BYTES
 from .folder_kinds import check_kind, check_packed, check_shards
 from .named_code import code_in, entries_in, is_code, is_plain, named_file, texts_in
 from .weight_files import read_weight_files
@@ -19,9 +21,10 @@ from .weight_files import read_weight_files
 _DATA = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 # Experts of all layers together; the largest models have some 25 000.
 _MAX_EXPERTS = 100_000
-# A tokenizer has tens of megabytes, other JSON files far less; parsing takes some ten times that in memory.
-_MAX_JSON_BYTES = 64 * 2**20
+# Configurations have kilobytes; parsing them takes the libraries far more than their size.
 _MAX_CONFIG_BYTES = 2**20
+# Endings of the files that libraries open by their names.
+_OPENED = {".json", ".jinja", ".model", ".safetensors", ".txt"}
 
 
 def check_model_folder(folder: Path) -> None:
@@ -31,7 +34,8 @@ def check_model_folder(folder: Path) -> None:
         PolicyError: The message says what and what to do.
     """
     shown = repr(str(folder))
-    _check_links(folder)  # before any of its files is opened
+    _check_links(folder)  # these two before any of its files is opened
+    _check_entries(folder)
     check_kind(folder)
     if (folder / "adapter_config.json").exists():
         raise PolicyError(
@@ -57,6 +61,23 @@ def read_json(file: Path) -> dict[str, Any]:
             f"{str(file)!r} should hold a JSON object. Found {shorten(content)}; get the model's original file."
         )
     return content
+
+
+def _check_entries(folder: Path) -> None:
+    """Refuse what libraries would wait for or read for ever: pipes, sockets and devices, behind symlinks too."""
+    for file in folder.rglob("*"):
+        try:
+            if file.suffix in _OPENED or not (file.is_dir() or _leads_nowhere(file)):
+                check_plain(file)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise PolicyError(
+                f"{str(file)!r} cannot be read ({shorten(reason, 120)}); remove it, or get the model's original file."
+            ) from error
+
+
+def _leads_nowhere(file: Path) -> bool:
+    return file.is_symlink() and not file.exists()
 
 
 def _check_links(folder: Path) -> None:
@@ -141,12 +162,8 @@ def _largest(part: dict[str, Any], *words: str) -> int:
 
 def _parse(file: Path) -> Any:
     try:
-        limit = _MAX_CONFIG_BYTES if file.name == "config.json" else _MAX_JSON_BYTES
-        if file.stat().st_size > limit:
-            raise PolicyError(
-                f"{str(file)!r} has more than {limit // 2**20} MiB; get the original file."
-            )
-        return json.loads(file.read_text(encoding="utf-8"))
+        limit = _MAX_CONFIG_BYTES if file.name == "config.json" else MAX_TEXT_BYTES
+        return json.loads(read_text(file, limit))  # takes some ten times that in memory
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise PolicyError(

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from . import rendering
+from .decoding_checks import RefusedError, check_decoding
 
 # `workers/start.py` has put them among these names.
 lines: queue.SimpleQueue[bytes] = globals()["lines"]
@@ -31,8 +32,6 @@ _RENDER_BYTES = 256 * 2**20
 # Characters that a template may add to a prompt, and by what factor it may lengthen it.
 _ADDED, _FACTOR = 200_000, 16
 _MAX_REPLY = 64 * 2**20
-# Honest tokens have up to some hundred characters, and honest decoders make each a few characters longer.
-_MAX_TOKEN, _MAX_GROWTH = 10_000, 16
 _KEPT = 2  # tokenizers
 _PROBES = (
     [["user", "Hello! How can you help me today? 123"]],
@@ -40,10 +39,6 @@ _PROBES = (
 )
 
 _tokenizers: dict[str, Any] = {}
-
-
-class RefusedError(Exception):
-    """The model's files cannot be used; the message says what they did."""
 
 
 class FailureError(Exception):
@@ -80,10 +75,7 @@ def _load(request: dict) -> None:
     tokenizer = AutoTokenizer.from_pretrained(
         request["folder"], local_files_only=True, trust_remote_code=False
     )
-    longest = max(tokenizer.get_vocab(), key=len, default="")
-    if len(longest) > _MAX_TOKEN:
-        raise RefusedError(f"it has a token of {len(longest)} characters")
-    _check_decoder(tokenizer)
+    check_decoding(tokenizer)
     _tokenizers[request["key"]] = tokenizer
 
 
@@ -146,30 +138,6 @@ def _timed() -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-def _check_decoder(tokenizer: Any) -> None:
-    """Refuse a decoder that multiplies texts or searches by patterns: completions are decoded in the host."""
-    if not getattr(tokenizer, "is_fast", False):
-        return
-    decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"]
-    growth = 1.0
-    for part in _parts(decoder):
-        if part.get("type") != "Replace":
-            continue
-        pattern, content = part["pattern"].get("String"), part["content"]
-        if not pattern:
-            raise RefusedError(f"its decoder searches for {part['pattern']}")
-        growth *= max(1.0, len(content) / len(pattern))
-    if growth > _MAX_GROWTH:
-        raise RefusedError(f"its decoder makes texts {growth:g} times as long")
-
-
-def _parts(decoder: Any) -> Iterator[dict]:
-    if isinstance(decoder, dict):
-        yield decoder
-        for inner in decoder.get("decoders", ()):
-            yield from _parts(inner)
 
 
 def _describe(error: BaseException) -> str:

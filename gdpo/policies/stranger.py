@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PolicyError, shorten
+from ..plain_files import read_bytes
 from ..starter import MODEL_DIR
 from ..workers.standing import RefusedError, StandingWorker
 from .digest import digest_texts
@@ -118,7 +119,11 @@ def make_tokens(
 
 def _reload(files: _Files) -> None:
     """Let a new worker read the files again, which must still be those of the model in use."""
-    if _key(Path(files.folder)) != files.key:
+    try:
+        same = _key(Path(files.folder)) == files.key
+    except OSError:
+        same = False
+    if not same:
         raise PolicyError(
             f"The tokenizer in {files.folder!r} has changed since the model was loaded; load the model again."
         )
@@ -126,7 +131,7 @@ def _reload(files: _Files) -> None:
 
 
 def _key(folder: Path) -> str:
-    sums = {**digest_texts(folder), "config.json": (folder / "config.json").read_bytes().hex()}
+    sums = {**digest_texts(folder), "config.json": read_bytes(folder / "config.json").hex()}
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,7 +15,8 @@ from ..errors import RewardError, shorten
 from ..libraries import needed
 
 MAX_PATTERN_CHARACTERS = 1_000
-MAX_TEXT_CHARACTERS = 100_000
+# More than the longest completion, 32 768 tokens, can have: whatever a model says is scored.
+MAX_TEXT_CHARACTERS = 10_000_000
 # Processor seconds of the whole process. Honest patterns take far below a millisecond.
 TIME_LIMIT_SECONDS = 1.0
 # Product of all minimum counts, times the pattern's length: a million costs about 0.3 s and 300 MB.

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..errors import RewardError, shorten
-from ..libraries import needed
 from ..options import check_options, option
 from ..prompts import Prompt
-from .bounded_regex import compile_pattern, search
+from .schema_validator import MAX_DEPTH, depth_of, fits, make_validator, refuse_constant
 from .scorer import Completion
-
-MAX_DEPTH = 32
-# A schema can refer to its own parts so that checking takes exponential time; it may not.
-TIME_LIMIT_SECONDS = 1.0
-_deadline: ContextVar[float] = ContextVar("deadline")
 
 
 @dataclass(frozen=True)
@@ -50,18 +39,14 @@ class JSONSchema:
                 `patternProperties`.
         """
         check_options(self)
-        _validator(self.schema)
+        make_validator(self.schema)
 
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         """0, 0.5 or 1, as the class says."""
         found = _find_json(completion.text)
         if found is None:
             return 0.0
-        token = _deadline.set(time.monotonic() + TIME_LIMIT_SECONDS)
-        try:
-            return 1.0 if _validator(self.schema).is_valid(found) else 0.5
-        finally:
-            _deadline.reset(token)
+        return 1.0 if fits(found, self.schema) else 0.5
 
 
 def _find_json(text: str) -> dict | list | None:
@@ -73,176 +58,9 @@ def _find_json(text: str) -> dict | list | None:
         if not candidate.strip().startswith(("{", "[")):
             continue
         try:
-            value = json.loads(candidate, parse_constant=_refuse)
+            value = json.loads(candidate, parse_constant=refuse_constant)
         except (ValueError, RecursionError):
             continue
-        if _depth(value) <= MAX_DEPTH:
+        if depth_of(value) <= MAX_DEPTH:
             return value
     return None
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _depth(value: object) -> int:
-    """How deep lists and objects are nested in `value`, without recursion."""
-    depth, level = 0, [value]
-    while level:
-        containers = [item for item in level if isinstance(item, (dict, list))]
-        level = [
-            child
-            for item in containers
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-        depth += bool(containers)
-    return depth
-
-
-@lru_cache(maxsize=32)
-def _validator(text: str) -> Any:
-    """A validator that fetches nothing and is bounded in time."""
-    with needed("jsonschema", "The reward JSONSchema", RewardError):
-        import jsonschema
-        import referencing
-
-    schema = _parse_schema(text)
-    base = _draft(schema)
-    try:
-        # Without formats: one of them is "regex", which would go through `re`.
-        base.check_schema(schema, format_checker=None)
-    except (jsonschema.SchemaError, RecursionError) as error:
-        where = getattr(error, "json_path", "$")
-        reason = getattr(error, "message", "nested too deeply")
-        raise RewardError(
-            f"JSONSchema: the schema is not valid at {where}: {shorten(reason)}. Correct it."
-        ) from error
-    _check_parts(schema)
-    # A registry without a way to retrieve: an unknown reference is an error, never a download.
-    return _bounded(base)(schema, registry=referencing.Registry())
-
-
-def _draft(schema: dict) -> Any:
-    """The validator class of the draft that the schema names; the latest if it names none."""
-    import jsonschema
-    from jsonschema.validators import validator_for
-
-    dialect = schema.get("$schema")
-    if dialect is None:
-        return jsonschema.Draft202012Validator
-    nothing: Any = None
-    base = validator_for(schema, default=nothing) if isinstance(dialect, str) else None
-    if base is None:
-        raise RewardError(f"JSONSchema: `$schema` names no known draft. Found {shorten(dialect)}.")
-    return base
-
-
-def _parse_schema(text: str) -> dict:
-    try:
-        schema = json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        schema = None  # Refused below, with everything else that is too deep.
-    except ValueError as error:
-        raise RewardError(
-            f"JSONSchema: the schema is not JSON: {error}. Found {shorten(text)}."
-        ) from error
-    if not isinstance(schema, dict) or _depth(schema) > MAX_DEPTH:
-        raise RewardError(
-            f"JSONSchema: the schema must be a JSON object, at most {MAX_DEPTH} deep. "
-            f"Found {shorten(text)}."
-        )
-    return schema
-
-
-def _check_parts(schema: dict) -> None:
-    """Looks at every object inside the schema for what could not be checked safely."""
-    parts: list[Any] = [schema]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            if isinstance(part.get("patternProperties"), dict):
-                raise RewardError(
-                    "JSONSchema: `patternProperties` is not supported. Use `properties`, or "
-                    "`pattern` in `propertyNames`."
-                )
-            if isinstance(part.get("pattern"), str):
-                compile_pattern(part["pattern"])
-            for key in ("$ref", "$dynamicRef", "$recursiveRef"):
-                _check_reference(part.get(key), schema)
-            parts.extend(part.values())
-        elif isinstance(part, list):
-            parts.extend(part)
-
-
-def _check_reference(reference: object, schema: dict) -> None:
-    import referencing
-    import referencing.exceptions
-    from referencing.jsonschema import DRAFT202012
-
-    if not isinstance(reference, str):
-        return
-    if not reference.startswith("#"):
-        raise RewardError(
-            "JSONSchema: references must stay inside the schema, like '#/$defs/name'. "
-            f"Found {shorten(reference)}."
-        )
-    resource = referencing.Resource.from_contents(schema, default_specification=DRAFT202012)
-    try:
-        referencing.Registry().resolver_with_root(resource).lookup(reference)
-    except referencing.exceptions.Unresolvable as error:
-        raise RewardError(
-            f"JSONSchema: nothing in the schema is at {shorten(reference)}."
-        ) from error
-
-
-@lru_cache(maxsize=8)
-def _bounded(base: Any) -> Any:
-    """`base` with our `pattern` and `uniqueItems`, looking at the clock in every keyword."""
-    from jsonschema.validators import extend
-
-    safe = {**base.VALIDATORS, "pattern": _pattern, "uniqueItems": _unique_items}
-    return extend(base, {name: _timed(check) for name, check in safe.items()})
-
-
-def _timed(check: Any) -> Any:
-    def timed_check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        if time.monotonic() > _deadline.get():
-            raise RewardError(
-                f"checking the schema took more than {TIME_LIMIT_SECONDS:g} s; simplify its "
-                "references"
-            )
-        yield from check(validator, value, instance, schema) or ()
-
-    return timed_check
-
-
-def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[Any]:
-    """Like jsonschema's own, which uses `re` and so has no time limit."""
-    from jsonschema import ValidationError
-
-    if validator.is_type(instance, "string") and not search(_compiled(pattern), instance):
-        yield ValidationError("does not match the pattern")
-
-
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> Any:
-    return compile_pattern(pattern)
-
-
-def _unique_items(validator: Any, unique: bool, instance: Any, _schema: Any) -> Iterator[Any]:
-    """Like jsonschema's own, which takes quadratic time on objects."""
-    from jsonschema import ValidationError
-
-    if unique and validator.is_type(instance, "array"):
-        seen = {json.dumps(_canonical(item), sort_keys=True) for item in instance}
-        if len(seen) < len(instance):
-            yield ValidationError("has equal items")
-
-
-def _canonical(value: Any) -> Any:
-    """`value` with whole floats as ints, because JSON schema takes 1 and 1.0 as equal."""
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

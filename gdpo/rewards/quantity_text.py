@@ -110,6 +110,8 @@ def _plain_character(character: str) -> str:
     decimal = unicodedata.decimal(character, None)
     if decimal is not None:
         return str(decimal)
+    if trusted_regex(r"\d").match(character):
+        return OPAQUE  # a digit of a script that is newer than this Python
     kind = unicodedata.category(character)
     if kind in {"Zs", "Cf"}:
         return " " if kind == "Zs" else ""

@@ -8,6 +8,7 @@ reward is one more scorer file and one more line in `SCORERS`; nothing is inheri
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from types import FunctionType, MethodType
@@ -71,7 +72,8 @@ class Reward:
     ) -> None:
         number = math.nan  # which no rule allows
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            number = value
+            with suppress(OverflowError):  # a whole number may be too large for a float
+                number = float(value)
         if math.isfinite(number) and number >= at_least and above < number <= to:
             return
         if math.isfinite(to):

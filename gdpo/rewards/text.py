@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,8 @@ _WORD = rf"{NUMBER}(?!{LETTER})|{LETTER}+(?:'{LETTER}+)*|[{_UNSPACED}]"
 # Unicode's own figure for text that is safe to normalise (UAX 15, "Stream-Safe"): sorting a long
 # run of combining marks takes quadratic time in CPython, minutes for a row of a prompt file.
 _MAX_COMBINING_MARKS = 30
+# Of a long word, in characters.
+_PIECE = 32
 # References are compared word by word; no honest one is longer.
 MAX_REFERENCE_CHARACTERS = 20_000
 _SAME_CHARACTER = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "−": "-", "‐": "-", "‑": "-"})
@@ -83,7 +86,13 @@ def phrase(text: str) -> str:
     at_edge = trusted_regex(EDGE).match
     before = f"(?<!{EDGE})" if at_edge(parts[0][0]) else ""
     after = f"(?!{EDGE})" if at_edge(parts[-1][-1]) else ""
-    return before + r"\s+".join(map(regex.escape, parts)) + after
+    return before + r"\s+".join(_literal(part, regex.escape) for part in parts) + after
+
+
+def _literal(text: str, escape: Callable[[str], str]) -> str:
+    """A pattern for `text`, in pieces: before its first search `regex` takes cubic time in the length of a piece."""
+    starts = range(0, len(text), _PIECE)
+    return r"(?!\A)".join(escape(text[start : start + _PIECE]) for start in starts)
 
 
 def reference_texts(prompt: Prompt, field: str) -> list[str] | None:

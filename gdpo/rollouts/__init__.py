@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .sampling import Rollouts, sample
+from .rollouts import Rollouts
+from .sampling import sample
 
 __all__ = ["Rollouts", "sample"]

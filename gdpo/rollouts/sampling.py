@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,38 +28,11 @@ from .decoders import choose_decoder
 from .fallback import generate_by_model
 from .llama_step.recording import unless_recording
 from .merged_layers import merged
+from .rollouts import Rollouts
 from .rows import Rows
-
-__all__ = ["Rollouts", "sample"]
 
 # Rows are dropped from the cache when this share of them has finished: each drop copies the cache.
 _DROP_SHARE = 0.25
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """N = B * G completions; those of prompt b are rows b*G to (b+1)*G - 1.
-
-    Attributes:
-        prompt_ids, prompt_mask: `(N, P)`, padded on the left.
-        completion_ids, completion_mask: `(N, T)`, padded on the right; the mask covers the stop token.
-        logprobs: `(N, T)`, of the sampled tokens at the sampling temperature; 0 where masked.
-        completions: Text, token count and whether the length limit cut it, for each row.
-        entropy: `(N, T)`, of the distribution at each step, in nats; 0 where masked.
-    """
-
-    prompt_ids: Tensor
-    prompt_mask: Tensor
-    completion_ids: Tensor
-    completion_mask: Tensor
-    logprobs: Tensor
-    completions: tuple[Completion, ...]
-    entropy: Tensor | None = None
-
-    @property
-    def lengths(self) -> Tensor:
-        """Return tokens of each completion, `(N,)`."""
-        return self.completion_mask.sum(1)
 
 
 @torch.no_grad()

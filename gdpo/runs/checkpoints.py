@@ -7,11 +7,11 @@ number and the settings, so there is nothing more to save. JSON and safetensors 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing_folder, write_atomically
+from ..atomic import remove, replacing_folder, write_atomically
+from ..plain_files import read_text
 from ..policies.adapter import Adapter, save_adapter
 from ..to_json import to_json
 from .disk import writing
@@ -65,18 +65,18 @@ def renew_marks(folder: Path, step: int, records: Records) -> None:
     """
     file = folder / _FOLDER / f"step-{step:06d}" / STATE_FILE
     with writing(folder):
-        write_atomically(file, sealed_again(file.read_text(encoding="utf-8"), records))
+        write_atomically(file, sealed_again(read_text(file), records))
 
 
 def drop_old(folder: Path) -> None:
     """Remove all checkpoints but the newest ones, and damaged ones that have been made again."""
     found = checkpoint_folders(folder)
     for old in found[:-_KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
     newest = step_of(found[-1]) if found else 0
     for damaged in (folder / _FOLDER).glob(f"{DAMAGED}*"):
         if step_of(damaged) <= newest:
-            shutil.rmtree(damaged, ignore_errors=True)
+            remove(damaged)
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..atomic import remove
 from ..errors import TrainingError, shorten
 
 # Names of what a process leaves that is killed while it writes.
@@ -36,9 +36,5 @@ def writing(folder: Path) -> Iterator[None]:
 def remove_strays(folder: Path) -> None:
     """Remove what a killed process left half written in `folder`; nobody else may be writing there."""
     for path in folder.iterdir():
-        if not _STRAY.fullmatch(path.name):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        if _STRAY.fullmatch(path.name):
+            remove(path)

@@ -6,6 +6,7 @@ The same settings continue the run in it, other settings are refused: nothing th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from ..atomic import make_folder, replacing_folder, write_atomically
 from ..errors import TrainingError
+from ..plain_files import check_plain
 from ..policies.adapter import Adapter, save_adapter
 from ..scratch import EXPORT_PREFIX, remove_leftovers
 from .checkpoints import checkpoint_folders
@@ -97,6 +99,8 @@ def opened_run(folder: Path, content: dict[str, Any]) -> Iterator[Run]:
     lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
     with writing(folder):
         make_folder(folder / "checkpoints")
+        if os.path.lexists(folder / ".lock"):
+            check_plain(folder / ".lock")
         try:
             lock.acquire()
         except Timeout as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import TrainingError, shorten
+from ..plain_files import open_plain
 from .record import CompletionRecord, StepRecord, completion_from_json, step_from_json
 from .sequence import check_names, check_order, join_record
 from .shape import MisfitError
@@ -134,7 +135,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
     if not file.is_file():
         return
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             number = 0
             while line := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1

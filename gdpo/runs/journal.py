@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from ..atomic import sync_file, sync_folder
 from ..errors import TrainingError
+from ..plain_files import check_plain, open_plain
 from .disk import writing
 
 _BLOCK = 2**20
@@ -68,6 +69,8 @@ class Journal:
             TrainingError: The file cannot be written, or is shorter.
         """
         with writing(self.file.parent):
+            if os.path.lexists(self.file):
+                check_plain(self.file)
             self.file.touch()
             if self.file.stat().st_size > length:
                 os.truncate(self.file, length)
@@ -120,7 +123,7 @@ def digest_prefix(file: Path, length: int | None = None) -> tuple[Any, int]:
     digest, left = hashlib.sha256(), length
     size = 0
     if file.is_file():
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             while block := stream.read(_BLOCK if left is None else min(left, _BLOCK)):
                 digest.update(block)
                 size += len(block)

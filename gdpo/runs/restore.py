@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import remove
 from ..errors import PolicyError, TrainingError, shorten
+from ..plain_files import check_plain
 from ..policies.adapter import Adapter, load_adapter
 from .checkpoints import DAMAGED, OPTIMIZER_FILE, checkpoint_folders, drop_old, step_of
 from .disk import writing
@@ -116,6 +117,7 @@ def _load(found: Path) -> Checkpoint:
         if state["step"] != step_of(found):
             raise MisfitError("that of the folder", state["step"], ["step"])
         adapter = load_adapter(found)
+        check_plain(found / OPTIMIZER_FILE)
         # Copies: a file that stays mapped into memory cannot be deleted on Windows.
         tensors = {k: v.clone() for k, v in load_file(found / OPTIMIZER_FILE).items()}
         return Checkpoint(adapter, unflatten(tensors, state["optimizer"]), state, records)
@@ -143,7 +145,7 @@ def _put_aside(folder: Path, step: int) -> None:
         for found in checkpoint_folders(folder):
             if step_of(found) > step:
                 target = found.with_name(f"{DAMAGED}{found.name}")
-                shutil.rmtree(target, ignore_errors=True)
+                remove(target)
                 os.replace(found, target)
 
 

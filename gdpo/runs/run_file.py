@@ -16,6 +16,7 @@ from ..identity import UnidentifiedError, identify_fields
 from ..objective.methods import METHODS, Method
 from ..objective.objective import Objective
 from ..objective.weighting import WEIGHTINGS, Weighting
+from ..plain_files import read_text
 from ..policies.policy import Policy
 from ..prompts import Prompt
 from ..rewards.reward import identify_reward
@@ -25,7 +26,6 @@ from .differences import ROWS, describe_base, digest_prompts, digest_rows
 
 RUN_FILE = "run.json"
 FORMAT = 2  # 1 is what had no `format`
-_MAX_BYTES = 64 * 2**20
 _LIBRARIES = ("torch", "transformers", "peft", "torchjd", "bitsandbytes")
 
 
@@ -103,9 +103,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise TrainingError(f"{str(folder)!r} holds no run ({RUN_FILE} is missing); train first.")
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         if not isinstance(content["identity"]["settings"], dict):
             raise TypeError("its settings are no object")
         version = content.get("format", 0)

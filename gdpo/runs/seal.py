@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ..errors import TrainingError
+from ..plain_files import read_text
 from .history import COMPLETIONS_FILE, HISTORY_FILE
 from .journal import Mark, digest_prefix
 from .shape import MisfitError, Number, checker
@@ -93,7 +94,7 @@ def unseal(folder: Path) -> tuple[State, Records | None]:
         TrainingError: A newer version wrote the checkpoint.
         OSError, ValueError, RecursionError: A file is absent or no JSON.
     """
-    content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    content = json.loads(read_text(folder / STATE_FILE))
     if isinstance(content, dict) and content.keys() == State.__annotations__.keys():
         return _state_from_json(content), None
     if not isinstance(content, dict) or content.get("sha256") != _sum_of(content):
@@ -106,7 +107,7 @@ def unseal(folder: Path) -> tuple[State, Records | None]:
         )
     sealed = _sealed_from_json(content)
     for name, expected in sealed["files"].items():
-        if _sum(folder / name) != expected:
+        if Path(name).name != name or _sum(folder / name) != expected:
             raise MisfitError("of the sum in its state", name, ["files"])
     state: State = _state_from_json(sealed)
     return state, sealed["records"]

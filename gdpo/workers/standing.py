@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import queue
 import subprocess
 import threading
@@ -37,6 +38,11 @@ class StandingWorker:
     def __init__(self, script: Path) -> None:
         """Name the program; it is not started yet."""
         self._script = script
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be as new. In a forked copy of a process, the worker belongs to the original."""
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         self._replies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -62,6 +68,8 @@ class StandingWorker:
             RefusedError: The request took more than it may, or ended the worker.
             OSError: The worker cannot be started.
         """
+        if self._owner != os.getpid():
+            self._forget()
         line = json.dumps({**request, "memory": memory, "seconds": seconds}).encode() + b"\n"
         with self._lock:
             self._start()
@@ -75,8 +83,9 @@ class StandingWorker:
 
     def stop(self) -> None:
         """End the process, if there is one."""
-        with self._lock:
-            self._end()
+        if self._owner == os.getpid():
+            with self._lock:
+                self._end()
 
     def _start(self) -> None:
         """Start the process unless it runs."""

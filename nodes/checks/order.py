@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Reversible
+from dataclasses import dataclass
 
 from ...gdpo.errors import shorten
 from .declared import Graph, is_link
@@ -14,7 +15,24 @@ _NAMED_NODES = 20
 Names = Callable[[Mapping], Iterable[str]]
 
 
-def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class Cycle:
+    """A cycle of links; made to text only if it is shown, since there may be very many through one long id.
+
+    Attributes:
+        nodes: Ids from one node against the links, back to it where the cycle is not too long.
+    """
+
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the line of the error; the middle of a long cycle is left out."""
+        shown = [shorten(key, 40) for key in self.nodes]
+        ring = shown if self.nodes[-1] == self.nodes[0] else [*shown, "...", shown[0]]
+        return f"the links form a cycle: {' -> '.join(ring)}; cut one of them"
+
+
+def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[str], list[Cycle]]:
     """Return the nodes that the outputs need, each after what it needs, and the cycles found on the way.
 
     Depth first without recursion: a file may hold a very long chain.
@@ -25,7 +43,7 @@ def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[
         names: Gives the names of a node's declared inputs.
     """
     order: list[str] = []  # a node stands here once it is finished
-    cycles: list[str] = []
+    cycles: list[Cycle] = []
     finished: set[str] = set()
     path: dict[str, Iterator[str]] = {}  # nodes being visited, each with its links still to follow
 
@@ -43,21 +61,20 @@ def run_order(graph: Graph, outputs: Iterable[str], names: Names) -> tuple[list[
                 finished.add(current)
                 del path[current]
             elif source in path:
-                cycles.append(_ring(path, source))
+                cycles.append(_cycle(path, source))
             else:
                 enter(source)
     return order, cycles
 
 
-def _ring(path: Reversible[str], source: str) -> str:
-    """Return the cycle as text, from `source` against the links back to it; the middle of a long one is left out."""
+def _cycle(path: Reversible[str], source: str) -> Cycle:
+    """Return the cycle from `source` against the links back to it, or the first nodes of a long one."""
     ring = [source]
     for node_id in reversed(path):
         ring.append(node_id)
         if node_id == source or len(ring) > _NAMED_NODES:
             break
-    shown = [shorten(key, 40) for key in ring]
-    return " -> ".join(shown if ring[-1] == source else [*shown, "...", shown[0]])
+    return Cycle(tuple(ring))
 
 
 def _sources(node: Mapping, names: Names) -> Iterator[str]:

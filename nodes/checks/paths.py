@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 
 from ...gdpo.errors import WorkflowError, shorten
+from ...gdpo.runs.history import HISTORY_FILE
 from ..comfy import host
+from .scan import below, is_folder
 
 # Leaves room for a number, a type and suffixes below the 255 bytes of common file systems.
 MAX_NAME = 80  # characters
 MAX_NAME_BYTES = 180
 PROMPT_SUFFIXES = frozenset({".jsonl", ".csv", ".txt"})
-_MAX_DEPTH = 3  # folders below a root that are looked into
-_MAX_ENTRIES = 1000
+_MAX_DEPTH = 3  # levels of folders below a root
+_MAX_LISTED = 1000  # entries of a menu
+_MAX_WRITTEN = 10_000  # files in a folder that a node writes to
 _PLAIN = re.compile(r"[^\W_][\w.+ -]*")  # a letter or digit of any script first; no separators
 # Names that Windows gives to devices, in any folder, with any suffix and with spaces before it.
 _RESERVED = re.compile(
@@ -25,7 +30,7 @@ _RESERVED = re.compile(
 )
 
 
-def safe_name(name: str, what: str) -> str:
+def safe_name(name: object, what: str) -> str:
     """`name` without surrounding spaces, if every file system takes it as the name of one file.
 
     Args:
@@ -33,8 +38,10 @@ def safe_name(name: str, what: str) -> str:
         what: how the message calls it, e.g. "run_name".
 
     Raises:
-        WorkflowError: it is empty, too long, a path, or reserved.
+        WorkflowError: it is no text, empty, too long, a path, or reserved.
     """
+    if not isinstance(name, str):
+        raise WorkflowError(f"{what} must be text, found {shorten(name)}")
     cleaned = name.strip()
     problem = ""
     if not cleaned:
@@ -52,7 +59,7 @@ def safe_name(name: str, what: str) -> str:
     return cleaned
 
 
-def name_verdict(name: str | None, what: str) -> bool | str:
+def name_verdict(name: object, what: str) -> bool | str:
     """What `VALIDATE_INPUTS` answers for a name; a linked one (None) is checked when it arrives."""
     try:
         if name is not None:
@@ -83,7 +90,7 @@ def check_tree(folder: Path, what: str) -> None:
     Nobody makes such a symlink by a workflow, but a folder that was copied from elsewhere may hold one.
 
     Raises:
-        WorkflowError: a symlink leads out; the message names it.
+        WorkflowError: a symlink leads out, which the message names; or no run has so many files.
     """
     root = host.folders().output.resolve()
     inside = (
@@ -91,7 +98,11 @@ def check_tree(folder: Path, what: str) -> None:
         for parent, folders, files in os.walk(folder)
         for name in (*folders, *files)
     )
-    for path in itertools.chain([folder], inside):
+    for number, path in enumerate(itertools.chain([folder], inside)):
+        if number > _MAX_WRITTEN:
+            raise WorkflowError(
+                f"{what}: {shorten(folder.name)} holds more than {_MAX_WRITTEN} files; choose another name"
+            )
         if not _is_inside(path, root):
             shown = shorten(str(path.relative_to(folder.parent)))
             raise WorkflowError(
@@ -118,10 +129,15 @@ def list_models() -> dict[str, Path]:
     """Hugging Face model folders below the host's model folders, by relative path; the first root wins."""
     found: dict[str, Path] = {}
     for root in host.folders().models:
-        for folder in _walk(root):
-            if os.path.isfile(folder / "config.json"):
+        for entry in below(root, _MAX_DEPTH, lambda one: is_folder(one) and not _is_model(one)):
+            if len(found) < _MAX_LISTED and is_folder(entry) and _is_model(entry):
+                folder = Path(entry.path)
                 found.setdefault(folder.relative_to(root).as_posix(), folder)
     return dict(sorted(found.items()))
+
+
+def _is_model(entry: os.DirEntry[str]) -> bool:
+    return os.path.isfile(os.path.join(entry.path, "config.json"))
 
 
 def list_prompt_files() -> dict[str, Path]:
@@ -129,29 +145,23 @@ def list_prompt_files() -> dict[str, Path]:
     root = host.folders().inputs
     inside = root.resolve()
     found: dict[str, Path] = {}
-    for folder in [root, *_walk(root, inside=inside)]:
-        for path in _entries(folder):
-            good = path.suffix.lower() in PROMPT_SUFFIXES and os.path.isfile(path)
-            if good and _is_inside(path, inside):
-                found[path.relative_to(root).as_posix()] = path
+    # One level more than of models: there the folders count, here what is in them.
+    for entry in below(
+        root, _MAX_DEPTH + 1, lambda one: is_folder(one) and _is_inside(Path(one.path), inside)
+    ):
+        path = Path(entry.path)
+        is_wanted = len(found) < _MAX_LISTED and path.suffix.lower() in PROMPT_SUFFIXES
+        if is_wanted and os.path.isfile(path) and _is_inside(path, inside):
+            found[path.relative_to(root).as_posix()] = path
     return dict(sorted(found.items()))
 
 
-def _walk(root: Path, depth: int = _MAX_DEPTH, inside: Path | None = None) -> Iterator[Path]:
-    """The folders below `root`, and if `inside` is given only those in it; a model folder is not looked into."""
-    for path in _entries(root):
-        # os.path says no where pathlib raises, e.g. in a folder that may be listed but not entered.
-        if os.path.isdir(path) and (inside is None or _is_inside(path, inside)):
-            yield path
-            if depth > 1 and not os.path.isfile(path / "config.json"):
-                yield from _walk(path, depth - 1, inside)
-
-
-def _entries(folder: Path) -> list[Path]:
-    """The visible entries; none where the folder cannot be read: a list in a page must not fail."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names)[:_MAX_ENTRIES]]
+def list_runs(root: Path) -> list[str]:
+    """Names of the folders in `root` that hold a run's history, the newest first; must not fail."""
+    found: list[tuple[float, str]] = []
+    for entry in below(root, 1, lambda _: False):
+        if is_folder(entry):
+            with contextlib.suppress(OSError):  # no run, or one that was deleted just now
+                changed = os.stat(os.path.join(entry.path, HISTORY_FILE))
+                found += [(-changed.st_mtime, entry.name)] if S_ISREG(changed.st_mode) else []
+    return [name for _, name in sorted(found)]

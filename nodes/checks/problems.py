@@ -10,8 +10,9 @@ from ...gdpo.errors import WorkflowError
 from ...gdpo.printable import printable
 from .declared import suggestion
 
-# Lines that an error shows.
+# Lines that an error shows, and characters of each.
 MAX_PROBLEMS = 50
+MAX_LINE = 380
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,15 @@ class Problem:
         return f"{self.place}: {self.text}{suggestion(self.name, self.known) if self.name else ''}"
 
 
-def refuse(problems: Iterator[Problem | str]) -> None:
-    """Raise the first problems as one error, if there are any."""
-    lines = [printable(str(problem)) for problem in islice(problems, MAX_PROBLEMS)]
+def refuse(problems: Iterator[object]) -> None:
+    """Raise the first problems, each one's text a line, as one error, if there are any."""
+    lines = [_cut(printable(str(problem))) for problem in islice(problems, MAX_PROBLEMS)]
     more = sum(1 for _ in problems)
     if more:
         lines.append(f"... and {more} more problem{'s' if more > 1 else ''}")
     if lines:
         raise WorkflowError("\n".join(lines))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…"

@@ -13,7 +13,7 @@ from functools import cache
 
 from ...gdpo.errors import WorkflowError, shorten
 from .declared import Declared, Graph, declared_inputs, is_link, node_label
-from .order import run_order
+from .order import Cycle, run_order
 from .problems import MAX_PROBLEMS, Problem, refuse
 from .values import WIDGET_TYPES, InputType, links_to, split_types
 
@@ -83,15 +83,14 @@ def _problems(
     faults: Mapping[str, Sequence[Problem]],
     outputs: Sequence[str],
     order: Sequence[str],
-    cycles: Sequence[str],
-) -> Iterator[Problem | str]:
+    cycles: Sequence[Cycle],
+) -> Iterator[Problem | Cycle | str]:
     """All problems: of the nodes themselves, of the graph, and of the inputs of nodes that are to run."""
     for found in faults.values():
         yield from found
     if not outputs and len(usable) == len(graph):
         yield "the workflow has no output node, so nothing would run; add one"
-    for cycle in cycles:
-        yield f"the links form a cycle: {cycle}; cut one of them"
+    yield from cycles
     sources: Sources = {
         key: classes.of(usable[key]).RETURN_TYPES if key in usable else None for key in graph
     }
@@ -159,7 +158,8 @@ def _link_problem(link: list, declared: Declared, sources: Sources) -> str | Non
     if types is None:
         return None  # that node's own line says what is wrong
     if number not in range(len(types)):
-        return f"linked to output {number} of node {shorten(source, 40)}, which has {len(types)}"
+        where = f"output {shorten(number, 40)} of node {shorten(source, 40)}"
+        return f"linked to {where}, which has {len(types)}"
     given = types[int(number)]
     if not links_to(given, declared.kind):
         given = given if isinstance(given, str) else "COMBO"

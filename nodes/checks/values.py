@@ -8,12 +8,16 @@ the input declares or it is refused.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...gdpo.errors import WorkflowError, shorten
 
 MAX_TEXT = 1_000_000  # characters; a prompt or message beyond that is a mistake or an attack
+_LISTED = 60  # choices that a message may name, and the characters that it has for them
+_LISTED_CHARACTERS = 250
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 
 InputType = str | Sequence[object]
@@ -74,8 +78,9 @@ def _first_that_takes(
 
 def _check_choice(choices: Sequence[object], value: object) -> object:
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        listed = ", ".join(str(choice) for choice in choices) or "(nothing to choose from)"
-        listed = listed if len(listed) <= 300 else f"{listed[:299]}…"
+        listed = ", ".join(map(str, choices[:_LISTED])) or "(nothing to choose from)"
+        cut = len(listed) > _LISTED_CHARACTERS or len(choices) > _LISTED
+        listed = f"{listed[: _LISTED_CHARACTERS - 1]}…" if cut else listed
         raise WorkflowError(f"{shorten(value)} is not one of: {listed}")
     return value
 
@@ -117,14 +122,21 @@ def _check_range(options: Mapping[str, Any], number: float) -> None:
 
 def _check_string(_options: Mapping[str, object], value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
+        value = _as_text(value)
     if not isinstance(value, str):
         raise WorkflowError(f"must be text, found {shorten(value)}")
     if len(value) > MAX_TEXT:
         raise WorkflowError(f"has {len(value)} characters, at most {MAX_TEXT} are taken")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if _UNUSABLE.search(value):
         raise WorkflowError(f"holds NUL or half a surrogate pair: {shorten(value)}")
     return value
+
+
+def _as_text(number: float) -> str:
+    try:
+        return str(number)
+    except ValueError as error:  # Python refuses to write thousands of digits
+        raise WorkflowError(f"must be text, found {shorten(number)}") from error
 
 
 _CHECKS = {

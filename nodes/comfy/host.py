@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...gdpo.printable import printable
+
 try:
     import folder_paths  # pyright: ignore[reportMissingImports]  ComfyUI's own
 except ImportError:
@@ -74,7 +76,7 @@ def tell(node_id: str | None, text: str) -> None:
 
     server: Any = getattr(PromptServer, "instance", None)
     if hasattr(server, "send_progress_text"):  # ComfyUI since 2025
-        server.send_progress_text(text, node_id)
+        server.send_progress_text(printable(text, lines=True), printable(str(node_id)))
 
 
 def shown_image(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ...gdpo.errors import WorkflowError
 from ...gdpo.runs.history import HISTORY_FILE, read_history
 from ...gdpo.to_json import to_json
 from .. import NODE_CLASS_MAPPINGS as CLASSES, NODE_DISPLAY_NAME_MAPPINGS as NAMES
+from ..checks.declared import Graph
 from ..checks.paths import resolve_output, unused_name
 from ..comfy.host import folders
 from ..comfy.progress import TerminalProgress
@@ -50,7 +51,7 @@ def run_demo(output: Path) -> str:
     return describe(summary, by_class["GDPOCompare"].ui["answers"][0]["prompt"], output / SUMMARY)
 
 
-def _run(graph: Mapping[str, dict]) -> dict[str, Outcome]:
+def _run(graph: Graph) -> dict[str, Outcome]:
     poll = TerminalProgress("", 0).poll
     return run_workflow(graph, CLASSES, poll=poll)
 

@@ -5,17 +5,20 @@ A file is an object `{id: {"class_type": ..., "inputs": {name: value or [id, out
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ...gdpo.errors import WorkflowError, shorten
-from ..checks.declared import Graph, declared_inputs, is_link, shown_id, suggestion
+from ...gdpo.plain_files import read_bytes
+from ...gdpo.printable import printable
+from ..checks.declared import Graph, is_link, shown_id, suggestion
+from ..checks.validation import Classes
 from ..checks.values import split_types
+from .json_text import parse_json
 
+# Graphs have kilobytes; parsing takes some twenty times a file's size in memory.
+MAX_FILE_BYTES = 16 * 2**20
 # Node ids that a message names.
 _LISTED_NODES = 50
 
@@ -30,47 +33,37 @@ def read_workflow(path: Path) -> Graph:
         Node id -> node; not yet checked against any node class.
 
     Raises:
-        WorkflowError: the file cannot be read, is not JSON, or is not in the API format.
+        WorkflowError: the file cannot be read, is too large, is not JSON, or is not in the API format.
     """
+    shown = printable(str(path)[-300:])
     try:
-        graph = json.loads(
-            path.read_text(encoding="utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_doubles,
-        )
+        data = read_bytes(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise WorkflowError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise WorkflowError(f"{path}: not valid JSON ({reason})") from error
+        raise WorkflowError(
+            f"{shown}: cannot be read ({error.strerror or error}); name a JSON file in the API format, of at "
+            f"most {MAX_FILE_BYTES // 2**20} MiB"
+        ) from error
+    except ValueError as error:  # NUL in the name
+        raise WorkflowError(f"{shown}: is no name of a file") from error
+    try:
+        graph = parse_json(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise WorkflowError(f"{shown}: not valid JSON ({error})") from error
     if not isinstance(graph, dict):
-        raise WorkflowError(f"{path}: a workflow is a JSON object, found {shorten(graph)}")
+        raise WorkflowError(f"{shown}: a workflow is a JSON object, found {shorten(graph)}")
     if isinstance(graph.get("nodes"), list):
         raise WorkflowError(
-            f"{path}: saved in the page's format; open it in ComfyUI, choose "
+            f"{shown}: saved in the page's format; open it in ComfyUI, choose "
             "Workflow > Export (API), and run the file that this saves"
         )
     if not graph:
-        raise WorkflowError(f"{path}: the workflow has no nodes")
+        raise WorkflowError(f"{shown}: the workflow has no nodes")
     return graph
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{shorten(name)} stands twice in one object")
-        found[name] = value
-    return found
 
 
 def apply_settings(
     graph: Graph, settings: Sequence[str], classes: Mapping[str, type]
-) -> dict[str, dict]:
+) -> dict[str, Mapping]:
     """Return a copy of the graph with inputs replaced.
 
     Args:
@@ -80,38 +73,64 @@ def apply_settings(
         classes: node class by name, to know which inputs are text.
 
     Returns:
-        The changed copy.
+        The changed copy; nodes without a setting are those of `graph`.
 
     Raises:
         WorkflowError: a setting names no node, several nodes, or no input of its node.
     """
-    changed: dict[str, Any] = copy.deepcopy(dict(graph))
+    known = Classes(classes)
+    titles = _by_title(graph) if settings else {}
+    replaced: dict[str, dict[str, object]] = {}
     for setting in settings:
-        target, equals, text = setting.partition("=")
-        name, dot, field = target.rpartition(".")
-        if not (equals and dot and name and field):
-            raise WorkflowError(f"--set {shorten(setting)}: write NODE.INPUT=VALUE")
-        node = changed[_find_node(changed, name, setting)]
-        known = (
-            declared_inputs(classes[node["class_type"]]) if node["class_type"] in classes else {}
+        node_id, name, value = _read_setting(setting, graph, titles, known)
+        replaced.setdefault(node_id, {})[name] = value
+    changed = {
+        key: {**graph[key], "inputs": {**graph[key].get("inputs", {}), **values}}
+        for key, values in replaced.items()
+    }
+    return {**graph, **changed}
+
+
+def _read_setting(
+    setting: str, graph: Graph, titles: Mapping[str, Sequence[str]], classes: Classes
+) -> tuple[str, str, object]:
+    """Return the node's id, the input's name and its value."""
+    target, equals, text = setting.partition("=")
+    name, dot, field = target.rpartition(".")
+    if not (equals and dot and name and field):
+        raise WorkflowError(f"--set {shorten(setting)}: write NODE.INPUT=VALUE")
+    node_id = _find_node(graph, titles, name, setting)
+    node = graph[node_id]
+    class_type, inputs = node["class_type"], node.get("inputs", {})
+    if not isinstance(inputs, Mapping):
+        raise WorkflowError(
+            f"--set {shorten(setting)}: inputs of node {shown_id(node_id)} must be an object, "
+            f"found {shorten(inputs)}"
         )
-        if known and field not in known:
-            hint = suggestion(field, known)
-            raise WorkflowError(
-                f"--set {shorten(setting)}: {node['class_type']} has no input {field!r}{hint}"
-            )
-        is_text = field in known and split_types(known[field].kind) == {"STRING"}
-        node.setdefault("inputs", {})[field] = _parse_setting(text, is_text)
-    return changed
+    is_known = isinstance(class_type, str) and class_type in classes.known
+    known = classes.inputs(node) if is_known else {}
+    if known and field not in known:
+        hint = suggestion(field, known)
+        raise WorkflowError(
+            f"--set {shorten(setting)}: {class_type} has no input {shorten(field)}{hint}"
+        )
+    is_text = field in known and split_types(known[field].kind) == {"STRING"}
+    return node_id, field, _parse_value(text, is_text)
 
 
-def _find_node(graph: Mapping[str, object], name: str, setting: str) -> str:
-    def title(node: object) -> object:
+def _by_title(graph: Graph) -> dict[str, list[str]]:
+    """Return the ids of the nodes that have each title."""
+    found: dict[str, list[str]] = {}
+    for node_id, node in graph.items():
         meta = node.get("_meta") if isinstance(node, dict) else None
-        return meta.get("title") if isinstance(meta, dict) else None
+        title = meta.get("title") if isinstance(meta, dict) else None
+        if isinstance(title, str):
+            found.setdefault(title, []).append(node_id)
+    return found
 
-    titled = [node_id for node_id, node in graph.items() if title(node) == name]
-    found = [name] if name in graph else titled
+
+def _find_node(graph: Graph, titles: Mapping[str, Sequence[str]], name: str, setting: str) -> str:
+    found = [name] if name in graph else titles.get(name, ())
     if len(found) > 1:
         raise WorkflowError(
             f"--set {shorten(setting)}: {len(found)} nodes have this title; "
@@ -131,10 +150,10 @@ def _listed(ids: Iterable[str]) -> str:
     return ", ".join([*shown[:_LISTED_NODES], *(["..."] if len(shown) > _LISTED_NODES else [])])
 
 
-def _parse_setting(text: str, is_text: bool) -> object:
+def _parse_value(text: str, is_text: bool) -> object:
     """Return the value of a setting; quotes around a text are those of JSON and are taken off."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return text
     return text if is_text and not isinstance(value, str) and not is_link(value) else value

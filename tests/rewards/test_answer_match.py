@@ -95,3 +95,10 @@ def test_prompts_without_a_reference_are_unscored_and_bad_references_are_errors(
         with pytest.raises(RewardError, match="must be one quantity in the mode numeric"):
             score(AnswerMatch(mode="numeric"), "5", reference=bad)
     assert "`field` must name" in refused(AnswerMatch, field=" ")
+
+
+def test_digits_that_this_python_does_not_know_are_no_number():
+    newer = "\U0001e4f1"  # of Unicode 15, which `regex` knows and Python 3.11 does not
+    scorer = AnswerMatch(mode="numeric")
+    assert score(scorer, f"{newer} and 5", reference="5") == 1.0
+    assert score(scorer, f"5 {newer}{newer}x", reference="7") == 0.0

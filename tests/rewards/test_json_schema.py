@@ -11,7 +11,7 @@ from scored import refused, score
 from gdpo.errors import RewardError
 from gdpo.rewards import (
     JSONSchema,
-    json_schema,
+    schema_validator,
 )
 
 PERSON = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
@@ -130,7 +130,7 @@ def test_schemas_that_are_wrong_or_unsafe_are_refused_at_definition(schema, reas
 
 
 def test_a_schema_that_doubles_its_work_with_each_reference_is_stopped(monkeypatch):
-    monkeypatch.setattr(json_schema, "TIME_LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(schema_validator, "TIME_LIMIT_SECONDS", 0.2)
     # 2^40 checks: each part refers twice to the next.
     parts = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)}
     schema = {"$defs": {**parts, "40": {}}, "$ref": "#/$defs/0"}
@@ -149,3 +149,36 @@ def test_many_equal_objects_are_compared_in_linear_time():
     few, many = (json.dumps([{"a": n} for n in range(count)]) for count in (500, 1000))
     assert score(scorer, many) == 1.0
     assert steps(lambda: score(scorer, many)) < 2.5 * steps(lambda: score(scorer, few))
+
+
+@pytest.mark.parametrize(
+    ("divisor", "number", "expected"),
+    [
+        ("0.3", "1e999", 0.5),  # which number was written is lost
+        ("3", "-1e999", 0.5),
+        ("0.5", "1" + "0" * 400, 1.0),
+        ("0.3", "1" + "0" * 400, 0.5),  # 0.3 as a float is an odd number over a power of two
+        ("3", "3" + "0" * 400, 1.0),
+        ("1" + "0" * 400, "1.5", 0.5),
+        ("1" + "0" * 400, "2" + "0" * 400, 1.0),
+        ("5e-324", "1e308", 1.0),
+        ("0.01", "4.02", 0.5),  # as jsonschema has it: in floats 4.02 / 0.01 is no whole number
+        ("0.25", "4.75", 1.0),
+    ],
+)
+def test_multiples_are_told_for_every_number(divisor, number, expected):
+    for keyword in ("multipleOf", "divisibleBy"):
+        draft = "http://json-schema.org/draft-03/schema#" if keyword == "divisibleBy" else None
+        named = f'"$schema": "{draft}", ' if draft else ""
+        schema = f'{{{named}"additionalProperties": {{"{keyword}": {divisor}}}}}'
+        assert score(JSONSchema(schema), f'{{"a": {number}}}') == expected
+
+
+def test_a_schema_with_a_number_that_is_none_is_refused():
+    assert "'1e999' is too large" in refused(JSONSchema, schema='{"maximum": 1e999}')
+
+
+def test_a_long_answer_has_more_time_than_a_short_one(monkeypatch):
+    monkeypatch.setattr(schema_validator, "TIME_LIMIT_SECONDS", 0.0)
+    schema = {"items": {"allOf": [{"type": "integer"}, {"minimum": 0}], "enum": [1, 2]}}
+    assert score(JSONSchema(json.dumps(schema)), json.dumps([1, 2] * 5000)) == 1.0

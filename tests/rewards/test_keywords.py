@@ -52,3 +52,12 @@ def test_keywords_that_look_for_nothing_or_contradict_themselves_are_refused():
     with pytest.raises(RewardError, match="at most 500 keywords"):
         score(Keywords(field="must"), "x", must=many)
     assert "'refund' is both" in refused(Keywords, required="Refund", forbidden="ＲＥＦＵＮＤ")
+
+
+@pytest.mark.parametrize("word", ["b" * 6000, "[" * 33 + "ab" * 3000, "あい" * 3000])
+def test_a_word_of_any_length_is_found_whole_and_in_no_time(word):
+    scorer = Keywords(
+        field="reference"
+    )  # `regex` alone would take a minute before its first search
+    for text, expected in ((f"say {word}.", 1.0), (word[:-1], 0.0), (f"a{word}a"[:-2], 0.0)):
+        assert score(scorer, text, reference=word) == expected

@@ -210,6 +210,8 @@ def test_the_target_defaults_to_the_top_of_the_range():
         ({"target": math.nan}, "`target`"),
         ({"target": "1"}, "`target`"),
         ({"target": True}, "`target`"),
+        ({"target": 10**400}, "`target` must be above 0 and at most 1"),
+        ({"preference": 10**400}, "`preference` must be a finite number of 0 or more"),
         ({"preference": -0.1}, "`preference` must be a finite number of 0 or more. Found -0.1"),
         ({"preference": math.inf}, "`preference`"),
         ({"preference": math.nan}, "`preference`"),

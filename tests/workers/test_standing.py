@@ -129,6 +129,18 @@ def test_an_interrupt_ends_the_request_and_leaves_no_answer_behind(worker):
     assert ask(worker, "3")["value"] == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+def test_a_forked_process_gets_a_worker_of_its_own_and_leaves_the_first_alone(worker):
+    first = ask(worker, "1")["pid"]
+    child = os.fork()
+    if not child:
+        own = ask(worker, "2")
+        worker.stop()
+        os._exit(0 if own["value"] == 2 and own["pid"] != first else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ask(worker, "3") == {"pid": first, "value": 3}
+
+
 def test_a_worker_ends_with_its_parent_even_in_the_middle_of_a_request(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     code = (

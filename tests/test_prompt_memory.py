@@ -1,0 +1,94 @@
+"""Prompt files that are made to fill the memory: reading one stays below the bound that `prompt_files` states."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gdpo.prompt_lines import MAX_FILE_BYTES
+
+BOUND = 2**30
+SIZE = 60 * 2**20
+ROOT = Path(__file__).resolve().parents[1]
+# Reads a small file first, so that what Python and the pack themselves take is not counted.
+CHILD = """
+import json, resource, sys
+from pathlib import Path
+from gdpo.errors import PromptError
+from gdpo.prompts import load_prompts
+
+def peak():
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says begins with the memory of the parent
+        lines = status.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+def load(name):
+    try:
+        return len(load_prompts(name)), ""
+    except PromptError as error:
+        return 0, str(error)
+
+load(sys.argv[1])
+before = peak()
+rows, message = load(sys.argv[2])
+print(json.dumps([rows, message, peak() - before]))
+"""
+
+
+def filled(row: str) -> str:
+    """The row, until the file has its size."""
+    return row * (SIZE // len(row.encode()))
+
+
+def rows(columns: int, value: str, count: int) -> str:
+    """Rows of so many columns, each with the value."""
+    cells = "".join(f', "{n}": {value}' for n in range(columns))
+    return f'{{"prompt": "a"{cells}}}\n' * count
+
+
+def wide_texts() -> str:
+    """Texts of which one letter makes every character four bytes wide."""
+    return filled(
+        json.dumps({"prompt": "a", "x": "a" * 900_000 + "\U0001f600"}, ensure_ascii=False) + "\n"
+    )
+
+
+# A file's name and content, and what its error says; None where it is read.
+BOMBS = {
+    "empty names": ("x.jsonl", lambda: filled('{"":0}\n'), "no column 'prompt'"),
+    "short rows": ("x.jsonl", lambda: filled('{"prompt":"a"}\n'), "more than 500000 rows"),
+    "one row": ("x.jsonl", lambda: '{"prompt": "' + "a" * SIZE + '"}', "longer than 1000000"),
+    "open quote": ("x.csv", lambda: 'prompt\n"' + filled("a\n"), "not valid CSV"),
+    "columns": ("x.csv", lambda: "prompt" + ",a" * 5_000_000, "longer than 1000000"),
+    "columns of a row": ("x.jsonl", lambda: rows(1001, "0", 1), "has 1002 columns"),
+    "one name": ("x.jsonl", lambda: filled("{" + '"a":0,' * 99_999 + '"a":0}\n'), "names 'a' twice"),
+    "nesting": ("x.jsonl", lambda: filled('{"prompt":' + "[" * 900_000 + "\n"), "too deeply"),
+    "empty lines": ("x.jsonl", lambda: "\n" * SIZE, "more than 5000000 lines"),
+    "lists": ("x.jsonl", lambda: rows(1, "[" + "[]," * 99_999 + "[]]", 200), "3000000 values"),
+    "short texts": ("x.jsonl", lambda: rows(900, '"ab"', 5000), "3000000 values"),
+    "cells": ("x.csv", lambda: "prompt,a,b,c,d,e,f\n" + "xy,ab,ab,ab,ab,ab,ab\n" * 490_000, "values"),
+    "wide texts": ("x.jsonl", wide_texts, None),
+    "most rows and values": ("x.jsonl", lambda: rows(5, '"ab"', 499_999), None),
+    "half a million lines": ("x.txt", lambda: "ab\n" * 500_000, None),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a process's memory otherwise")
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_file_takes_no_more_memory_than_is_stated(bomb, tmp_path):
+    name, content, message = BOMBS[bomb]
+    (tmp_path / name).write_text(content(), encoding="utf-8", newline="")
+    (tmp_path / "small.jsonl").write_text('{"prompt": "a"}')
+    assert (tmp_path / name).stat().st_size <= MAX_FILE_BYTES
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "small.jsonl"), str(tmp_path / name)]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    count, error, peak = json.loads(found.stdout)
+    assert (message or "") in error
+    assert bool(count) == (message is None), error
+    assert peak < BOUND, f"{peak / 2**20:.0f} MiB"
