@@ -34,7 +34,7 @@ def check_model_folder(folder: Path) -> None:
         PolicyError: The message says what and what to do.
     """
     shown = repr(str(folder))
-    _check_links(folder)  # before any of its files is opened
+    _check_links(folder)  # these two before any of its files is opened
     _check_entries(folder)
     check_kind(folder)
     if (folder / "adapter_config.json").exists():

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PolicyError, shorten
+from ..plain_files import open_plain, read_text
 
 # Of a pointer that Git LFS leaves where a file was not fetched.
 _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
+_CONFIG_BYTES = 2**20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Weights that other programs have packed: their layers are no linear layers of torch, so they take no LoRA here.
 _PACKED = {
@@ -100,7 +102,7 @@ def _check_pointers(folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if not file.is_file() or file.stat().st_size > _POINTER_BYTES:
             continue
-        with file.open("rb") as opened:
+        with open_plain(file) as opened:
             if opened.read(len(_POINTER)) == _POINTER:
                 raise PolicyError(
                     f"{str(file)!r} is not the file itself but a pointer to it by Git LFS; run `git lfs pull` in its "
@@ -126,8 +128,7 @@ def _instead(folder: Path) -> str:
 
 def _base_of(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            base = json.loads(opened.read(2**20)).get("base_model_name_or_path")
+        base = json.loads(read_text(file, _CONFIG_BYTES)).get("base_model_name_or_path")
     except (OSError, ValueError, RecursionError, AttributeError):
         return ""
     return f", {shorten(base)}" if isinstance(base, str) and base else ""

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import shorten
+from ..plain_files import open_plain
 
 # Packages that transformers asks for, by the names that it uses; a stranger's text cannot add to them.
 _PACKAGES = {"google": "protobuf", "pil": "pillow", "mamba_ssm": "mamba-ssm"} | {
@@ -83,7 +84,7 @@ def _reader_of(folder: Path) -> str | None:
 
 
 def _first_byte(file: Path) -> bytes:
-    with file.open("rb") as opened:
+    with open_plain(file) as opened:
         return opened.read(1)
 
 
