@@ -15,7 +15,7 @@ from .checks.guard import guarded
 from .checks.inputs import choice, text
 from .checks.memory_notice import before_loading
 from .checks.paths import list_models
-from .comfy import host, memory
+from .comfy import host, memory, progress
 
 STARTER = "starter (bundled)"
 _MAX_HUB_ID = 96  # the hub's own limit
@@ -82,9 +82,10 @@ class GDPOLoadModel:
         memory.make_room()
         source, device = _source(model, hub_model.strip()), memory.choose_device(device)
         allowed = host.allows_download()
-        notice = before_loading(source, precision, device, allow_download=allowed)
+        options = {"allow_download": allowed, "poll": progress.check_interrupt}
+        notice = before_loading(source, precision, device, **options)
         host.tell(unique_id, notice)
-        policy = load_policy(source, precision=precision, device=device, allow_download=allowed)
+        policy = load_policy(source, precision=precision, device=device, **options)
         memory.make_room(policy.base)
         return (policy,)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ _TABLE_BYTES = 256 * 2**20
 _SLACK_SHARE = 1.25
 
 
-def read_config(folder: Path) -> Any:
+def read_config(folder: Path, poll: Callable[[], None] = lambda: None) -> Any:
     """Return the configuration of the model in `folder`, which its weights' files back.
+
+    Args:
+        folder: The model's folder.
+        poll: Function that is called meanwhile; it may raise to stop.
 
     Raises:
         PolicyError: The folder holds no model that can be used.
@@ -30,7 +35,7 @@ def read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     check_model_folder(folder)
-    try_files(folder, str(folder))
+    try_files(folder, str(folder), poll)
     try:
         config = AutoConfig.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def load_policy(
     precision: str = "auto",
     device: str = "auto",
     allow_download: bool = False,
+    poll: Callable[[], None] = lambda: None,
 ) -> Policy:
     """Load a causal language model from a folder, or by hub id, as an untrained policy.
 
@@ -50,6 +52,7 @@ def load_policy(
         precision: One of `PRECISIONS`; "auto" is bf16 (fp16 on old cards) on CUDA and fp32 on a CPU.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:0".
         allow_download: Whether a hub id may be fetched; otherwise only the local cache is read.
+        poll: Function that is called while the files are looked at; it may raise to stop.
 
     Raises:
         PolicyError: The model cannot be used; the message says why and what to do.
@@ -58,7 +61,7 @@ def load_policy(
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
     folder = find_folder(source, allow_download)
-    config = read_config(folder)
+    config = read_config(folder, poll)
     tokenizer = _load_tokenizer(source, folder)
     with returning_freed_memory(device):
         module = _load_model(source, folder, config, precision, device)

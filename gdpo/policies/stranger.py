@@ -44,8 +44,13 @@ class _Files(NamedTuple):
 _tried: set[_Files] = set()
 
 
-def try_files(folder: Path, source: str) -> None:
+def try_files(folder: Path, source: str, poll: Callable[[], None]) -> None:
     """Let the worker read the folder's configuration, tokenizer and template, before this process does.
+
+    Args:
+        folder: The model's folder.
+        source: The model, for messages.
+        poll: Function that is called meanwhile; it may raise to stop.
 
     Raises:
         PolicyError: They take too much memory or time, or cannot be used.
@@ -53,17 +58,17 @@ def try_files(folder: Path, source: str) -> None:
     if not _is_ours(folder):
         found = _Files(str(folder.absolute()), _key(folder))
         if found not in _tried:
-            _look(found, source)
+            _look(found, source, poll)
             _tried.add(found)
 
 
-def _look(files: _Files, source: str) -> None:
+def _look(files: _Files, source: str, poll: Callable[[], None]) -> None:
     entries = [
         file.stat() for file in Path(files.folder).iterdir() if file.suffix != ".safetensors"
     ]
     memory = _MEMORY + _MEMORY_PER_BYTE * sum(entry.st_size for entry in entries)
     request = {"command": "look", **files._asdict()}
-    reply = _ask(request, memory=memory, seconds=_LOAD_SECONDS)
+    reply = _ask(request, memory=memory, seconds=_LOAD_SECONDS, poll=poll)
     if "error" in reply:
         part = reply.get("part", "configuration, tokenizer or chat template")
         why = because(reply["error"], Path(files.folder), "get the model's original files")
@@ -110,14 +115,14 @@ def make_tokens(
         request = {"command": "encode", **files._asdict(), "conversations": batch}
         reply = _ask(request, memory=_MEMORY, seconds=_ENCODE_SECONDS, poll=poll)
         if reply.get("unknown"):
-            _reload(files)
+            _reload(files, poll)
             reply = _ask(request, memory=_MEMORY, seconds=_ENCODE_SECONDS, poll=poll)
         if "error" in reply:
             raise UnusableError(first + reply.get("index", 0), reply["error"])
         yield from map(tuple, reply["made"])
 
 
-def _reload(files: _Files) -> None:
+def _reload(files: _Files, poll: Callable[[], None]) -> None:
     """Let a new worker read the files again, which must still be those of the model in use."""
     try:
         same = _key(Path(files.folder)) == files.key
@@ -127,7 +132,7 @@ def _reload(files: _Files) -> None:
         raise PolicyError(
             f"The tokenizer in {files.folder!r} has changed since the model was loaded; load the model again."
         )
-    _look(files, files.folder)
+    _look(files, files.folder, poll)
 
 
 def _key(folder: Path) -> str:
@@ -153,7 +158,7 @@ def _ask(
     *,
     memory: int,
     seconds: int,
-    poll: Callable[[], None] = lambda: None,
+    poll: Callable[[], None],
 ) -> dict[str, Any]:
     try:
         return _worker.ask(request, memory=memory, seconds=seconds, poll=poll)

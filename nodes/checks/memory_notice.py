@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...gdpo.errors import PolicyError, TrainingError
@@ -30,7 +30,12 @@ _COUNTED = 64
 
 
 def before_loading(
-    source: Path | str, precision: str, device: str, *, allow_download: bool = False
+    source: Path | str,
+    precision: str,
+    device: str,
+    *,
+    allow_download: bool = False,
+    poll: Callable[[], None] = lambda: None,
 ) -> str:
     """Return the weights against what is free.
 
@@ -40,15 +45,20 @@ def before_loading(
         precision: Precision of the weights.
         device: "auto", "cpu" or a CUDA device.
         allow_download: True if a hub id that is not in the cache may be fetched.
+        poll: Function that is called meanwhile; it may raise to stop.
 
     Raises:
-        PolicyError: The device could not hold the weights even if nothing else were on it.
+        PolicyError: The folder holds no model that can be used, or the device could not hold the weights even if nothing else were on it.
     """
     try:
         folder = find_folder(str(source), allow_download)
-        weights, precision, device = config_weight_bytes(read_config(folder), precision, device)
     except PolicyError as error:
-        return str(error)  # loading will say more
+        return str(error)  # loading will say it again
+    config = read_config(folder, poll)
+    try:
+        weights, precision, device = config_weight_bytes(config, precision, device)
+    except PolicyError as error:
+        return str(error)
     free, capacity = free_memory(device)
     if weights > capacity:
         raise PolicyError(

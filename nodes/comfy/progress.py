@@ -37,6 +37,16 @@ def stop_requested() -> bool:
     return _state["stop"]
 
 
+def check_interrupt() -> None:
+    """Raise if the user wants the work to stop: ComfyUI's own exception, or `Stopped` at a terminal."""
+    if host.is_comfyui():
+        import comfy.model_management  # pyright: ignore[reportMissingImports]  ComfyUI's own
+
+        comfy.model_management.throw_exception_if_processing_interrupted()
+    elif stop_requested():
+        raise Stopped("stopped")
+
+
 @contextlib.contextmanager
 def bar(
     node_id: str | None, title: str, steps: int = 0, folder: Path | None = None
@@ -74,9 +84,7 @@ class ComfyProgress(Progress):
 
     def poll(self) -> None:
         """Raises ComfyUI's own exception if the user interrupted."""
-        import comfy.model_management  # pyright: ignore[reportMissingImports]  ComfyUI's own
-
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        check_interrupt()
         if self._live is not None:
             self._live.poll()
 
@@ -125,8 +133,7 @@ class TerminalProgress(Progress):
 
     def poll(self) -> None:
         """Raises `Stopped` once a stop was requested."""
-        if stop_requested():
-            raise Stopped("stopped")
+        check_interrupt()
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Shows the phase beside the training's bar, or on a bar of its own."""

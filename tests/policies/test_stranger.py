@@ -192,6 +192,20 @@ def test_a_refused_prompt_is_the_one_that_is_named(model):
         encode_prompts(policy.base.tokenizer, prompts)
 
 
+def test_looking_at_a_model_can_be_interrupted(model):
+    from gdpo.policies import stranger
+
+    change(model, "tokenizer.json", normalizer=searching("(a+)+[^a-z]"))
+    template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")(model)
+    stranger._worker.stop()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_policy(model, device="cpu", poll=stop)
+
+
 def test_a_tokenizer_that_changes_on_the_disk_is_not_used(model):
     from gdpo.policies import stranger
 
