@@ -85,11 +85,7 @@ def train(
             model, policy.base, objective, settings, run, progress, parts or Parts(), evaluations
         )
         loop.resume()
-        if loop.step > settings.steps:
-            raise TrainingError(
-                f"The run {folder.name!r} is already trained for {loop.step} steps and `steps` is "
-                f"{settings.steps}; raise it, or choose another `run_name`."
-            )
+        _check_steps(loop.step, settings.steps, folder.name)
         try:
             loop.evaluate()
             while loop.step < settings.steps and not loop.converged:
@@ -100,6 +96,15 @@ def train(
         adapter = read_adapter(model)
         run.finish(adapter)
     return TrainResult(Policy(policy.base, adapter, folder), folder)
+
+
+def _check_steps(made: int, wanted: int, run: str) -> None:
+    """Refuse to go on with a run of more steps than are wanted."""
+    if made > wanted:
+        raise TrainingError(
+            f"The run {run!r} is already trained for {made} steps and `steps` is {wanted}; raise it, or choose "
+            "another `run_name`."
+        )
 
 
 def _tell_left_out(model: Any, progress: Progress) -> None:

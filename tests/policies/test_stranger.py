@@ -196,7 +196,9 @@ def test_looking_at_a_model_can_be_interrupted(model):
     from gdpo.policies import stranger
 
     change(model, "tokenizer.json", normalizer=searching("(a+)+[^a-z]"))
-    template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")(model)
+    template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")(
+        model
+    )
     stranger._worker.stop()
 
     def stop() -> None:
