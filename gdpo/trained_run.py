@@ -54,11 +54,17 @@ class TrainedRun:
         """
         return self.load()
 
-    def load(self, base: str | Path | None = None, **options: Any) -> Policy:
-        """The trained policy on a base that is loaded now.
+    @property
+    def source(self) -> str | None:
+        """Folder or hub id of the base, as it was when the run began; None where `run.json` does not say it."""
+        source = self._description.get("source")
+        return source if isinstance(source, str) else None
+
+    def load(self, base: str | Path | Policy | None = None, **options: Any) -> Policy:
+        """The trained policy on a base that is loaded now, or on that of another policy, which it then shares.
 
         Args:
-            base: Folder or hub id of the base; by default what `run.json` names.
+            base: Folder or hub id of the base, or a policy on it; by default what `run.json` names.
             options: As in `load_policy`; the precision is by default that of the training.
 
         Raises:
@@ -66,14 +72,17 @@ class TrainedRun:
             PolicyError: The base or the adapter cannot be loaded.
         """
         adapter = load_adapter(self._adapter_folder())
-        source = base or self._description.get("source")
-        if not source:
+        identity = self._description["identity"]
+        source = base or self.source
+        if isinstance(source, Policy):
+            loaded, source = source.base, source.base.source
+        elif source:
+            options.setdefault("precision", identity.get("precision", "auto"))
+            loaded = load_policy(source, **options).base
+        else:
             raise TrainingError(
                 f"The run {self.folder.name!r} does not say where its base is; name it with `load(base=...)`."
             )
-        identity = self._description["identity"]
-        options.setdefault("precision", identity.get("precision", "auto"))
-        loaded = load_policy(source, **options).base
         changed = base_difference(identity, loaded)
         if changed:
             raise TrainingError(

@@ -12,6 +12,7 @@ from .define_reward import REWARD_NODES
 from .export_gguf import GDPOExportGGUF
 from .load_model import GDPOLoadModel
 from .load_prompts import GDPOLoadPrompts
+from .load_run import GDPOLoadRun
 from .plot_convergence import GDPOPlotConvergence
 from .train import GDPOTrain
 
@@ -19,6 +20,7 @@ from .train import GDPOTrain
 NODE_CLASS_MAPPINGS: dict[str, type] = {
     "GDPOLoadModel": GDPOLoadModel,
     "GDPOLoadPrompts": GDPOLoadPrompts,
+    "GDPOLoadRun": GDPOLoadRun,
     **REWARD_NODES,
     "GDPOCombineRewards": GDPOCombineRewards,
     "GDPOTrain": GDPOTrain,
@@ -31,6 +33,7 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "GDPOLoadModel": "Load Model (GDPO)",
     "GDPOLoadPrompts": "Load Prompts (GDPO)",
+    "GDPOLoadRun": "Load Run (GDPO)",
     **{
         node_id: f"Define Reward: {node_class.scorer_class.kind}"
         for node_id, node_class in REWARD_NODES.items()

@@ -18,8 +18,8 @@ from .checks.paths import list_models
 from .comfy import host, memory, progress
 
 STARTER = "starter (bundled)"
-_MAX_HUB_ID = 96  # the hub's own limit
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w-]*(\.[\w-]+)*(/[A-Za-z0-9][\w-]*(\.[\w-]+)*)?", re.ASCII)
+MAX_HUB_ID = 96  # the hub's own limit
+HUB_ID = re.compile(r"[A-Za-z0-9][\w-]*(\.[\w-]+)*(/[A-Za-z0-9][\w-]*(\.[\w-]+)*)?", re.ASCII)
 
 
 class GDPOLoadModel:
@@ -96,7 +96,7 @@ def _source(model: str, hub_model: str) -> Path | str:
     chosen = hub_model or model
     if chosen in listed:
         return listed[chosen]
-    is_id = len(chosen) <= _MAX_HUB_ID and _HUB_ID.fullmatch(chosen)
+    is_id = len(chosen) <= MAX_HUB_ID and HUB_ID.fullmatch(chosen)
     if not is_id or os.path.exists(chosen):
         raise WorkflowError(
             f"hub_model is neither a folder below models/LLM nor a Hugging Face id: {shorten(chosen)}; "
