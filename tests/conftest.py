@@ -20,7 +20,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the tests of killed trainings and of random damage run for longer than each change deserves."""
-    parser.addoption("--kills", type=int, default=12, help="number of trainings to kill")
+    parser.addoption("--kills", type=int, default=8, help="number of trainings to kill")
     parser.addoption(
         "--cases", type=int, default=0, help="random cases of each fuzz test; 0: as many as usual"
     )

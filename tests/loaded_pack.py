@@ -40,7 +40,7 @@ def host_folders(root: Path) -> Iterator[object]:
     host = submodule("nodes.comfy.host")
     chosen = host.Folders(root / "output", root / "input", (root / "models",))
     for folder in (chosen.output, chosen.inputs, *chosen.models):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     host.configure(chosen)
     try:
         yield chosen
