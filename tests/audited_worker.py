@@ -1,14 +1,9 @@
-"""Runs a worker program under an audit hook: `audited_worker.py LOG SCRIPT REQUEST RESPONSE`.
-
-Every import of a file, compilation, subprocess, socket and started program goes into LOG, one JSON line each, before
-the worker gets the chance to do anything.
-"""
+"""Eyes in a worker's process: `watch` writes down what it imports, compiles, starts and connects to."""
 
 from __future__ import annotations
 
 import json
 import os
-import runpy
 import sys
 
 WATCHED = (
@@ -23,7 +18,7 @@ WATCHED = (
 
 
 def watch(log: str) -> None:
-    """Write what is watched to `log` from now on."""
+    """Write what is watched to `log` from now on, one JSON line for each event."""
     stream = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def hook(event: str, arguments: tuple) -> None:
@@ -38,11 +33,3 @@ def watch(log: str) -> None:
         os.write(stream, (json.dumps(line) + "\n").encode())
 
     sys.addaudithook(hook)
-
-
-if __name__ == "__main__":
-    _, log, script, *sys.argv[1:] = sys.argv
-    sys.argv[0] = script
-    sys.path[0] = os.path.dirname(script)
-    watch(log)
-    runpy.run_path(script, run_name="__main__")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,14 +19,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+SHARED = "GDPO_TEST_SHARED"  # name of the variable that holds the path of a shared folder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the tests of killed trainings and of random damage run for longer than each change deserves."""
-    parser.addoption("--kills", type=int, default=12, help="number of trainings to kill")
+    parser.addoption("--kills", type=int, default=8, help="number of trainings to kill")
     parser.addoption(
         "--cases", type=int, default=0, help="random cases of each fuzz test; 0: as many as usual"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a folder for all processes that share these tests; the first of them removes it at its end."""
+    if SHARED not in os.environ:
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="gdpo-test-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(SHARED), ignore_errors=True))
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of every later garbage collection what the imports made, which is most of what there is."""
+    gc.freeze()
 
 
 TEXT = (

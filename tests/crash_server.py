@@ -34,7 +34,7 @@ class Order:
     """
 
     folder: str
-    steps: int = 6
+    steps: int = 4
     optimizer: str = "adamw"
     operation: int = 0
     seconds: float = 0.0
@@ -133,8 +133,8 @@ def arguments(order: Order):
     settings = TrainSettings(
         steps=order.steps,
         prompts_per_step=1,
-        group_size=4,
-        max_new_tokens=6,
+        group_size=3,
+        max_new_tokens=4,
         learning_rate=1e-2,
         lora_rank=4,
         eval_every=2,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
+import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import SHARED, make_model
 
 from gdpo.export.converter import ConverterError, find_converter
 from gdpo.export.material import gather, reference_logits
 from gdpo.export.pipeline import GGUF, export_gguf
+from gdpo.export.report import Report
 from gdpo.llamacpp.runtime import runtime_version
 from gdpo.policies.adapter import read_adapter
 from gdpo.policies.loading import load_policy
@@ -77,23 +80,35 @@ def tuned(base: Policy) -> Policy:
         return Policy(base.base, read_adapter(model))
 
 
-@functools.cache
+def shared(name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, once for all processes that share the tests; two may do it at the same time."""
+    root = Path(os.environ[SHARED])
+    if not (root / name).is_dir():
+        own = Path(tempfile.mkdtemp(dir=root))
+        make(own)
+        with suppress(OSError):  # another one was faster
+            own.rename(root / name)
+    return root / name
+
+
 def model_folder() -> Path:
     """A random Llama whose rows fit K-quants."""
-    folder = Path(tempfile.mkdtemp(prefix="gdpo-test-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return make_model(folder / "model", hidden_size=256, intermediate_size=512)
+    sizes = {"hidden_size": 256, "intermediate_size": 512}
+    return shared("model", lambda folder: make_model(folder, **sizes))
 
 
 @functools.cache
 def exported() -> Exported:
     """The tuned model as F16, Q8_0 and Q4_K_M."""
-    policy = tuned(load_policy(model_folder(), device="cpu"))
-    folder = model_folder().parent / "gguf"
-    files = export_gguf(
-        policy, folder, "tiny", types=("F16", "Q8_0", "Q4_K_M"), prompts=PROMPTS, rewards=REWARDS
-    )
-    return Exported(policy, folder, {file.type: file for file in files})
+    policy, types = tuned(load_policy(model_folder(), device="cpu")), ("F16", "Q8_0", "Q4_K_M")
+    asked = {"types": types, "prompts": PROMPTS, "rewards": REWARDS}
+    folder = shared("gguf", lambda folder: export_gguf(policy, folder, "tiny", **asked))
+    files = {}
+    for kind in types:
+        path = folder / f"tiny-{kind}.gguf"
+        report = Report(**json.loads(Path(f"{path}.json").read_text(encoding="utf-8")))
+        files[kind] = GGUF(path, kind, report)
+    return Exported(policy, folder, files)
 
 
 def logits_of(policy: Policy):

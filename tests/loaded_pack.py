@@ -40,7 +40,7 @@ def host_folders(root: Path) -> Iterator[object]:
     host = submodule("nodes.comfy.host")
     chosen = host.Folders(root / "output", root / "input", (root / "models",))
     for folder in (chosen.output, chosen.inputs, *chosen.models):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     host.configure(chosen)
     try:
         yield chosen
@@ -49,9 +49,9 @@ def host_folders(root: Path) -> Iterator[object]:
 
 
 def traced_once(trace: Callable) -> Callable:
-    """`trace_update`, run once for all trainings that take the same memory.
+    """A trace of `gdpo.memory`, run once for all trainings that take the same memory.
 
-    It takes longer than the small trainings of the tests, which differ in their learning rate, their
+    Both take longer than the small trainings of the tests, which differ in their learning rate, their
     number of steps and other settings that no tensor depends on.
     """
     known: dict[tuple, object] = {}
@@ -69,6 +69,7 @@ def traced_once(trace: Callable) -> Callable:
 
 
 estimation = submodule("gdpo.memory.estimation")
-estimation.trace_update = traced_once(estimation.trace_update)
+for name in ("trace_update", "trace_prefill"):
+    setattr(estimation, name, traced_once(getattr(estimation, name)))
 # Fewer dots, so that drawing does not dominate the time of the tests.
 submodule("gdpo.plotting.figure").DOTS_PER_INCH = 40

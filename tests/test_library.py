@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from gguf_models import needs_llama
 
 import gdpo
 from gdpo.runs.run_file import describe_run
@@ -207,15 +206,3 @@ def test_a_batch_function_that_fails_is_an_error_and_never_a_low_reward(function
     reward = gdpo.Reward("r", gdpo.from_trl(function))
     with pytest.raises(gdpo.RewardError, match=message):
         gdpo.score_rewards([reward], prompts, completions)
-
-
-@needs_llama
-def test_the_trained_policy_is_exported_and_answers(trained, tmp_path):
-    run, *_ = trained
-    (file,) = gdpo.export_gguf(run.policy, str(tmp_path / "gguf"), types=["Q8_0"])
-    assert file.path.name == "first-Q8_0.gguf"
-    (answer,) = gdpo.generate(str(file.path), ["My printer does not print."], max_new_tokens=8)
-    assert 0 < answer.tokens <= 8
-    table = gdpo.compare({"tuned": run.policy, "gguf": str(file.path)}, trained[4][:1], []).table()
-    assert "tuned" in table
-    assert "gguf" in table

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,12 @@ from conftest import make_model
 from gguf_models import needs_converter
 
 from gdpo.errors import ExportError, GDPOError, PolicyError
-from gdpo.export import converter, merge
+from gdpo.export import merge
 from gdpo.export.pipeline import export_gguf
 from gdpo.policies.adapter import load_adapter, read_adapter, save_adapter
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable
-from gdpo.workers import process
 
-AUDITED = Path(__file__).with_name("audited_worker.py")
 MARK = "GDPO_STRANGER_RAN"
 
 
@@ -148,99 +144,7 @@ def test_an_adapter_that_is_more_than_plain_lora_is_refused(
     assert not ran.exists()
 
 
-# --- workers ---------------------------------------------------------------------------------------------
-
-
-def audited(script: Path, folder: Path) -> tuple[Path, Path]:
-    """A worker program that writes down what it does before it is `script`, and where it writes."""
-    log, wrapper = folder / f"{script.stem}.log", folder / f"audited_{script.name}"
-    wrapper.write_text(
-        "import importlib.util, runpy, sys\n"
-        f"spec = importlib.util.spec_from_file_location('audited_worker', {str(AUDITED)!r})\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        f"module.watch({str(log)!r})\n"
-        f"sys.argv[0] = {str(script)!r}\n"
-        f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
-    )
-    return wrapper, log
-
-
-def events(log: Path) -> list[list[str]]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
-
-
-def convert(folder: Path, scratch: Path) -> list[list[str]]:
-    """What the converter's process does with a model folder, as it is; conversion may fail."""
-    scratch.mkdir()
-    wrapper, log = audited(converter.CONVERT_WORKER, scratch)
-    request = {
-        "task": "Converting",
-        "converter": str(converter.find_converter()),
-        "model": str(folder),
-        "name": "m",
-        "outputs": [["F16", str(scratch / "m.gguf")]],
-    }
-    try:
-        process.run_worker(wrapper, request)
-    except ExportError:
-        assert not (scratch / "m.gguf").exists()
-    return events(log)
-
-
-def unusual(found: list[list[str]], usual: list[list[str]]) -> list[list[str]]:
-    """Events of a stranger's model that an honest one does not cause.
-
-    The standard library and the converter's own programs, of which an architecture's name chooses one, may be imported.
-    """
-    own = (os.path.dirname(os.__file__), str(converter.find_converter()))
-    allowed = {*sys.stdlib_module_names, "conversion"}
-    known = {json.dumps(event) for event in usual}
-    return [
-        event
-        for event in found
-        if json.dumps(event) not in known
-        and not (event[0] == "import" and event[1].partition(".")[0] in allowed)
-        and not (event[0] == "compile" and event[1].startswith(own))
-    ]
-
-
-@needs_converter
-def test_the_converter_runs_no_code_of_a_model_that_reaches_it(stranger, ran, tmp_path):
-    """The folder's checks are passed by here: this is the second wall."""
-    usual = convert(stranger, tmp_path / "honest")
-    assert (tmp_path / "honest" / "m.gguf").exists()
-    assert any(event[0] == "compile" for event in usual)  # the hook sees what it should
-    for number, attack in enumerate((names_a_tokenizer, NAMED["tokenizer"], NAMED["config"])):
-        folder = make_model(tmp_path / "models" / "LLM" / f"evil{number}")
-        (folder / "evil.py").write_bytes((stranger / "evil.py").read_bytes())
-        attack(folder)
-        found = convert(folder, tmp_path / f"attack{number}")
-        assert not ran.exists()
-        assert unusual(found, usual) == []
-
-
-@needs_converter
-def test_a_converter_that_asks_to_trust_the_code_is_not_given_it(stranger, ran, tmp_path):
-    """As llama.cpp's does in many places, in the form that its own process then meets."""
-    NAMED["tokenizer"](stranger)
-    fake = tmp_path / "converter"
-    fake.mkdir()
-    (fake / "convert_hf_to_gguf.py").write_text(
-        "class Model:\n"
-        "    def get_vocab_base_pre(self, tokenizer): ...\n"
-        "def main():\n"
-        "    from transformers import AutoConfig, AutoTokenizer\n"
-        f"    AutoTokenizer.from_pretrained({str(stranger)!r}, trust_remote_code=True)\n"
-    )
-    request = {
-        "converter": str(fake),
-        "model": str(stranger),
-        "name": "m",
-        "outputs": [["F16", "x"]],
-    }
-    process.run_worker(converter.CONVERT_WORKER, {"task": "Converting", **request})
-    assert not ran.exists()
+# --- exports ---------------------------------------------------------------------------------------------
 
 
 @needs_converter

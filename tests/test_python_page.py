@@ -14,35 +14,43 @@ from gguf_models import needs_llama
 from loaded_pack import ROOT
 
 import gdpo
+from gdpo.export.converter import find_converter
 from gdpo.starter import MODEL_DIR
 
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 # A model that is here and few steps, in place of the hub's model and its 300 steps.
+MODEL = '"Qwen/Qwen2.5-0.5B-Instruct", precision="nf4", allow_download=True'
 SMALLER = {
-    '"Qwen/Qwen2.5-0.5B-Instruct", precision="nf4", allow_download=True': repr(str(MODEL_DIR)),
     "steps=300": "steps=2, eval_every=2, prompts_per_step=2, group_size=4, max_new_tokens=8",
     '["What is 12 * 7?"])': '["What is 12 * 7?"], max_new_tokens=8)',
 }
 
 
+# Paths that start at the working folder are as good as whole ones and as objects, though workers start elsewhere.
+MORE = """
+print(gdpo.compare({"tuned": run.policy, "gguf": str(file.path)}, heldout[:1], []).table())
+print(gdpo.generate("runs/first/gguf/first-Q8_0.gguf", ["Hi"], max_new_tokens=4))
+"""
+
+
 @needs_llama
 def test_the_first_example_runs_as_it_is_printed(tmp_path):
-    program = EXAMPLES[0]
-    for printed, smaller in SMALLER.items():
+    program = EXAMPLES[0] + MORE
+    relative = repr(os.path.relpath(MODEL_DIR, tmp_path))
+    for printed, smaller in {**SMALLER, MODEL: relative}.items():
         assert program.count(printed) == 1
         program = program.replace(printed, smaller)
-    # The example hands on an object; a path that starts at the working folder is as good.
-    program += 'print(gdpo.generate("runs/first/gguf/first-Q8_0.gguf", ["Hi"], max_new_tokens=4))\n'
     (tmp_path / "example.py").write_text(program, encoding="utf-8")
     for name in ("questions", "heldout"):
         rows = [{"prompt": f"What is {n} * 4?", "reference": str(n * 4)} for n in range(1, 5)]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    converter = os.path.relpath(find_converter(), tmp_path)
     done = subprocess.run(
         [sys.executable, "example.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GDPO_LLAMA_CPP": converter},
         capture_output=True,
         text=True,
         check=False,
@@ -51,6 +59,8 @@ def test_the_first_example_runs_as_it_is_printed(tmp_path):
     rewards = ast.literal_eval(done.stdout.splitlines()[0])
     assert list(rewards) == ["right", "short", "polite"]
     assert all(0 <= value <= 1 for pair in rewards.values() for value in pair)
+    assert "tuned" in done.stdout
+    assert "gguf" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("[Completion(text=")
     assert (tmp_path / "first.png").stat().st_size > 10_000
     assert (tmp_path / "runs/first/gguf/first-Q8_0.gguf").is_file()

@@ -1,4 +1,7 @@
-"""Run folders that somebody damaged or made up: whatever reads them gives a result or one of the pack's own errors."""
+"""Run folders that somebody damaged or made up: whatever reads them gives a result or one of the pack's own errors.
+
+`--cases N` damages so many.
+"""
 
 from __future__ import annotations
 
@@ -27,26 +30,14 @@ rewards = submodule("gdpo.rewards")
 settings = submodule("gdpo.settings")
 trainer = submodule("gdpo.training.trainer")
 
-CASES = 60
+CASES = 30
+DRAWN = ("history.jsonl", "run.json")  # what a figure is made of
 STEPS = 6  # enough for the findings, which look at five steps
 DEEP = "[" * 20_000 + "]" * 20_000
 # Texts of values that no record holds at most places, written into the file as they are.
 ODD = [
-    *(
-        "null",
-        "true",
-        "-1",
-        "0",
-        "1.5",
-        "1e308",
-        "-1e308",
-        "1e99",
-        "-1e99",
-        "1e-300",
-        "1e999",
-        "NaN",
-        "-Infinity",
-    ),
+    *("null", "true", "-1", "0", "1.5", "1e308", "-1e308", "1e99", "-1e99", "1e-300", "1e999"),
+    *("NaN", "-Infinity"),
     *('""', '"x"', r'"\ud800"', "[]", "{}", "[1]", "[[1]]", '{"mean": 1}', '{"": {}}'),
     *("9" * 400, "9" * 5000, DEEP, '{"a":' * 5000 + "1" + "}" * 5000),
 ]
@@ -171,15 +162,19 @@ def _bytes(random_: random.Random, data: bytes) -> bytes:
     return data[:place] + random_.randbytes(4) + data[place:]
 
 
-def test_a_damaged_run_ends_in_a_result_or_in_the_packs_own_error(real, readers, tmp_path):
-    random_ = random.Random(0)
+def test_a_damaged_run_ends_in_a_result_or_in_the_packs_own_error(
+    real, readers, tmp_path, pytestconfig
+):
+    random_, cases = random.Random(0), pytestconfig.getoption("--cases") or CASES
     ends = {"result": 0, "error": 0}
     messages, others = [], []
-    for case in range(CASES):
+    for case in range(cases):
         folder = tmp_path / "gdpo" / f"run-{case}"
         shutil.copytree(real, folder)
         done = mutate(random_, folder)
         for name, read in readers.items():
+            if name == "figure" and not done.endswith(DRAWN):
+                continue  # it would be that of the undamaged run
             try:
                 read(folder)
                 ends["result"] += 1
@@ -191,4 +186,4 @@ def test_a_damaged_run_ends_in_a_result_or_in_the_packs_own_error(real, readers,
         shutil.rmtree(folder)
     assert not others, "\n".join(others)
     assert not any("\n" in message for message in messages)
-    assert min(ends.values()) > CASES // 4, "the mutations are too mild or too wild to say anything"
+    assert min(ends.values()) > cases // 4, "the mutations are too mild or too wild to say anything"

@@ -175,7 +175,6 @@ ACCEPTED: dict[str, Attack] = {
 def test_what_names_nothing_makes_no_process_do_more_than_an_honest_model(
     evil, tmp_path, monkeypatch
 ):
-    use(evil, tmp_path / "first")  # imports what an honest model needs
     with watched(monkeypatch, worker, tmp_path / "honest.jsonl") as honest:
         use(evil, tmp_path / "honest")
     assert any(event == "worker import" and text == "torch" for event, text in honest)

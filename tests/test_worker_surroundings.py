@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from gguf_models import needs_converter
-from strangers import change, honest_model, plant, watched
+from strangers import honest_model, plant
 
 from gdpo.errors import ExportError
-from gdpo.export import converter
-from gdpo.export.pipeline import export_gguf
-from gdpo.policies.loading import load_policy
 from gdpo.workers import process as worker
 from gdpo.workers.surroundings import environment
 
@@ -26,26 +21,6 @@ def evil(tmp_path, monkeypatch) -> Path:
     plant(folder, tmp_path / "mark")
     yield folder
     assert not (tmp_path / "mark").exists(), "code of the model ran"
-
-
-@needs_converter
-@pytest.mark.parametrize("reference", ["models/LLM/evil--evil.Tok", "evil.Tok", "a/b--evil.Tok"])
-def test_converter_runs_no_code_even_of_a_model_that_was_never_looked_at(
-    reference, evil, tmp_path, monkeypatch
-):
-    change(evil / "config.json", architectures=["DreamModel", "LlamaForCausalLM"])
-    change(evil / "tokenizer_config.json", auto_map={"AutoTokenizer": [reference, None]})
-    request = {
-        "task": "Converting",
-        "converter": str(converter.find_converter().absolute()),
-        "model": str(evil),
-        "name": "m",
-        "outputs": [["F16", str(tmp_path / "m.gguf")]],
-    }
-    with watched(monkeypatch, worker, tmp_path / "log.jsonl") as seen, suppress(ExportError):
-        worker.run_worker(converter.CONVERT_WORKER, request)
-    assert any(event == "worker exec" and text.endswith("dream.py") for event, text in seen)
-    assert not [text for event, text in seen if "evil" in text]
 
 
 def ask(tmp_path: Path, code: str) -> dict:
@@ -98,12 +73,3 @@ def test_environment_keeps_what_computing_needs(tmp_path):
     assert "x" not in made.values()
     assert made["GOMP_SPINCOUNT"] == "20000"
     assert "GOMP_SPINCOUNT" not in environment({"OMP_WAIT_POLICY": "active"}, tmp_path)
-
-
-@needs_converter
-def test_relative_paths_still_work(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GDPO_LLAMA_CPP", os.path.relpath(converter.find_converter()))
-    honest_model(Path("model"))
-    (file,) = export_gguf(load_policy(Path("model")), Path("out"), "m", types=["F16"])
-    assert file.path.is_file()

@@ -7,9 +7,9 @@ import torch
 from rounding import close, path_length
 
 from benchmarks.common.batches import make_batch, make_optimizer
-from benchmarks.common.children import ChildError, run_child
 from benchmarks.common.updates import WAYS, update
-from benchmarks.cost import __main__ as cost
+from benchmarks.cost import __main__ as cost, measure
+from gdpo.errors import PolicyError
 from gdpo.policies.policy import trainable
 from gdpo.prompts import make_prompt
 from gdpo.rollouts import sample
@@ -76,6 +76,5 @@ def test_ratios_are_taken_round_by_round():
 
 
 def test_a_measurement_that_fails_names_its_reason():
-    what = {"precision": "fp7", "device": "cpu", "ks": [1], "naive_ks": [1]}
-    with pytest.raises(ChildError, match="precision"):
-        run_child(cost.MEASURE, "memory", **what)
+    with pytest.raises(PolicyError, match="precision"):
+        measure.memory("fp7", "cpu", [1], [1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from gguf_models import (
@@ -29,6 +32,8 @@ def test_a_4_bit_base_is_merged_in_full_precision(tmp_path):
     policy = Policy(quantised.base, exported().policy.adapter)
     (file,) = export_gguf(policy, tmp_path / "gguf", "nf4", types=["F16"])
     assert file.report.holds is True
+    beside = Path(f"{file.path}.json").read_text(encoding="utf-8")
+    assert json.loads(beside) == file.report.to_json()
     # The same adapter on the fp32 base is the reference: nothing of the 4 bits is left.
     material, reference = logits_of(exported().policy)
     found = compare_file(file.path, exported().policy, material, reference, tmp_path, Progress())

@@ -147,8 +147,8 @@ def test_a_worker_that_does_nothing_is_noticed(tmp_path):
 
 
 def test_a_worker_that_computes_is_not_taken_for_idle(tmp_path):
-    body = "while time.process_time() < 3: pass\nopen(response, 'w').write('{\"done\": true}\\n')"
-    assert run_worker(script(tmp_path, body), {}, idle_seconds=2.0) == [{"done": True}]
+    body = "while time.process_time() < 2: pass\nopen(response, 'w').write('{\"done\": true}\\n')"
+    assert run_worker(script(tmp_path, body), {}, idle_seconds=1.5) == [{"done": True}]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process by a signal")

@@ -6,19 +6,13 @@ import subprocess
 
 import pytest
 import torch
+from gguf_models import exported, needs_llama
 from loaded_pack import call, submodule
 from node_training import train
 
-host = submodule("nodes.comfy.host")
 progress = submodule("nodes.comfy.progress")
-paths = submodule("nodes.checks.paths")
-errors = submodule("gdpo.errors")
-runs = submodule("gdpo.runs.choose")
-policies = submodule("gdpo.policies.policy")
-runtime = submodule("gdpo.llamacpp.runtime")
-rewards = submodule("gdpo.rewards")
 history = submodule("gdpo.runs.history")
-converter = submodule("gdpo.export.converter")
+pipeline = submodule("gdpo.export.pipeline")
 
 
 BUSY = {
@@ -120,11 +114,6 @@ def test_a_pass_is_stopped_between_its_layers_forward_and_backward(parts):
     assert not calls
 
 
-needs_llama = pytest.mark.skipif(
-    runtime.runtime_version() is None, reason="llama-cpp-python is not installed"
-)
-
-
 @pytest.fixture
 def started(monkeypatch):
     """The helper processes that are started."""
@@ -144,7 +133,7 @@ def test_interrupt_ends_the_helper_processes_and_leaves_nothing(parts, folders, 
     export = lambda: call("GDPOExportGGUF", model=parts["model"], type="F16")
     stop_at("Convert", export, poll=2, after=0)
     assert list((folders.output / "gdpo" / "untrained" / "gguf").iterdir()) == []
-    gguf = export()["result"][0]
+    gguf = pipeline.GGUF(exported().files["F16"].path, "F16", {})
     chat = lambda: call("GDPOChat", gguf=gguf, message="Hi", max_new_tokens=400)
     stop_at("Answer", chat, poll=2, after=0)
     assert started
