@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import PromptError, shorten
 from .plain_files import PlainFileError, open_plain
+from .prompt_bytes import not_utf8
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_ROW_CHARACTERS = 1_000_000
 # More lines than rows: texts have empty lines between them, and cells of tables have several.
 MAX_LINES = 5_000_000
+_BLOCK_CHARACTERS = 2**18
 
 
 class LongLineError(Exception):
@@ -35,14 +39,50 @@ def read_lines(path: Path) -> Iterator[tuple[int, str | LongLineError]]:
     Raises:
         PromptError: The file is absent, too large or not UTF-8.
     """
+    with opened(path) as raw, _decoded(raw) as text:
+        yield from _lines(text, shorten(path.name))
+
+
+def read_blocks(path: Path) -> Iterator[str]:
+    r"""Yield the text of a file in UTF-8, some of it at a time, all line ends as "\n".
+
+    Raises:
+        PromptError: The file is absent, too large or not UTF-8.
+    """
+    name, number, size = shorten(path.name), 1, 0
+    with opened(path) as raw, _decoded(raw) as text:
+        while block := text.read(_BLOCK_CHARACTERS):
+            size += len(block)
+            _check_text(block, number, name)
+            if size > MAX_FILE_BYTES:  # it has grown meanwhile
+                raise _too_large(name, f"{MAX_FILE_BYTES // 2**20} MiB")
+            number += block.count("\n")
+            yield block
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, at most so many.
+
+    Raises:
+        PromptError: The file is absent or too large.
+    """
+    with opened(path) as raw:
+        return raw.read(size)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a prompt file, and turn what a disk raises inside the block into one line with the remedy.
+
+    Raises:
+        PromptError: The file is absent, too large, or cannot be read.
+    """
     name = shorten(path.name)
     try:
         with open_plain(path) as raw:
             if os.fstat(raw.fileno()).st_size > MAX_FILE_BYTES:
                 raise _too_large(name, f"{MAX_FILE_BYTES // 2**20} MiB")
-            # Bytes that are no UTF-8 become halves of surrogate pairs, so that their line is known.
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape")
-            yield from _lines(text, name)
+            yield raw
     except (FileNotFoundError, NotADirectoryError, PlainFileError, ValueError) as error:
         reason = f" ({error.strerror})" if isinstance(error, PlainFileError) else ""
         raise PromptError(
@@ -50,6 +90,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str | LongLineError]]:
         ) from error
     except OSError as error:
         raise PromptError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def _decoded(raw: BinaryIO) -> io.TextIOWrapper:
+    # Bytes that are no UTF-8 become halves of surrogate pairs, so that their line is known.
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _lines(text: io.TextIOWrapper, name: str) -> Iterator[tuple[int, str | LongLineError]]:
@@ -70,13 +115,14 @@ def _lines(text: io.TextIOWrapper, name: str) -> Iterator[tuple[int, str | LongL
         yield number, LongLineError() if long else line
 
 
-def _check_text(line: str, number: int, name: str) -> None:
+def _check_text(text: str, number: int, name: str) -> None:
     try:
-        line.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise PromptError(
-            f"{name} is not UTF-8 at line {number}. Save the file as UTF-8."
-        ) from error
+        number += text.count("\n", 0, error.start)
+        begin, end = text.rfind("\n", 0, error.start) + 1, text.find("\n", error.start)
+        line = text[begin : end if end >= 0 else None]
+        raise not_utf8(line.encode("utf-8", "surrogateescape"), number, name) from error
 
 
 def _too_large(name: str, limit: str) -> PromptError:

@@ -6,14 +6,17 @@ checked; bad rows are counted and reported together, by line number, instead of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import PromptError, shorten
-from .prompt_files import READERS, BadRowError, Row, read_rows
+from .progress import Progress
+from .prompt_columns import Column, choose_column, describe, read_prompt
+from .prompt_files import read_rows
+from .prompt_kinds import find_kind
+from .prompt_values import BadRowError, Row
 
-ROLES = ("system", "user", "assistant")
 MAX_ROWS = 500_000
 MAX_PROMPT_CHARACTERS = 100_000
 REPORTED_ROWS = 3
@@ -27,7 +30,8 @@ class Prompt:
     Attributes:
         messages: (role, content) pairs; the last one is what the policy answers.
         fields: All other columns of the row, by name, as the file gave them.
-        line: Line of the file at which the row starts, from 1; 0 when it came from no file.
+        line: Line of the file at which the row starts, from 1, or the row's number in a JSON document or a
+            Parquet file; 0 when it came from no file.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -62,28 +66,32 @@ def as_prompts(prompts: Sequence[Prompt | str]) -> tuple[Prompt, ...]:
 
 
 def load_prompts(
-    path: str | Path, *, prompt_column: str = "prompt", system: str = "", limit: int = 0
+    path: str | Path,
+    *,
+    prompt_column: str = "prompt",
+    system: str = "",
+    limit: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[Prompt, ...]:
-    """Return the prompts of a JSONL, CSV or TXT file, in order.
+    """Return the prompts of a file, in order.
 
     Args:
-        path: `.jsonl`: one JSON object a line. `.csv`: commas, the first row names the columns.
-            `.txt`: each non-empty line is a prompt. UTF-8, with or without a byte order mark.
+        path: JSON lines, a JSON array, a JSON object with one list of rows, CSV (comma, semicolon or tab;
+            the first row names the columns), Parquet (with pyarrow), or plain text, of which each non-empty
+            line is a prompt. The content tells which, whatever the ending. Text is UTF-8, with or without a
+            byte order mark.
         prompt_column: Which column holds the prompt: a text, or a list of {"role", "content"}
-            messages that ends with the user's. Not used by `.txt`.
+            messages that ends with the user's. Not used by plain text. Where it is absent, a column with one
+            of the usual names is taken, and a notice says so.
         system: System message for every prompt that brings none of its own.
         limit: Keep only the first so many prompts; 0 keeps all. The whole file is checked all the
             same.
+        progress: Receives the notices; None: they are logged.
 
     Raises:
         PromptError: The file cannot be read, holds no prompt, or has bad rows.
     """
     path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in READERS:
-        raise PromptError(
-            f"A prompt file must end in .jsonl, .csv or .txt. Found {shorten(path.name)}."
-        )
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise PromptError(
             f"`limit` must be 0 (all) or a number of prompts. Found {shorten(limit)}."
@@ -92,79 +100,82 @@ def load_prompts(
         raise PromptError(
             f"`system` may have {MAX_PROMPT_CHARACTERS} characters. Found {len(system)}."
         )
-    column = "prompt" if kind == ".txt" else prompt_column
-    prompts = _collect(read_rows(path), path.name, column, system)
+    kind = find_kind(path, prompt_column)
+    wanted = "prompt" if kind.name == "plain text" else prompt_column
+    collected = _Collected(path.name, wanted, system, "line" if kind.has_lines else "row")
+    for line, row in read_rows(path, kind):
+        if not collected.add(line, row):
+            break
+    prompts = collected.finished()
+    tell = (progress or Progress()).notice
+    for text in filter(None, (kind.notice(path), collected.notice())):
+        tell(text)
     return tuple(prompts[:limit] if limit else prompts)
 
 
-def _collect(rows: Iterator[tuple[int, Row]], name: str, column: str, system: str) -> list[Prompt]:
-    """Return the prompts of all rows; bad rows are reported together."""
-    prompts, problems, bad = [], [], 0
-    for line, row in rows:
-        if len(prompts) + bad >= MAX_ROWS:
-            raise PromptError(f"{shorten(name)} has more than {MAX_ROWS} rows. Split the file.")
-        found = _read_row(row, column, system, line)
+class _Collected:
+    """Collects the prompts of a file's rows; bad rows are reported together."""
+
+    def __init__(self, name: str, wanted: str, system: str, unit: str) -> None:
+        self._name, self._wanted, self._system, self._unit = name, wanted, system, unit
+        self._column: Column | None = None
+        self._prompts: list[Prompt] = []
+        self._problems: list[str] = []
+        self._bad = 0
+
+    def add(self, line: int, row: Row) -> bool:
+        """Take up a row; False where there are so many bad ones that the rest need not be read."""
+        if len(self._prompts) + self._bad >= MAX_ROWS:
+            raise PromptError(
+                f"{shorten(self._name)} has more than {MAX_ROWS} rows. Split the file."
+            )
+        found = self._read(row, line)
         if isinstance(found, Prompt):
-            prompts.append(found)
-            continue
-        bad += 1
-        if len(problems) < REPORTED_ROWS:
-            problems.append(f"line {line}: {found}")
-        if bad > MAX_BAD_ROWS:
-            break
-    if bad:
-        shown = f"more than {MAX_BAD_ROWS}" if bad > MAX_BAD_ROWS else str(bad)
-        count = "1 bad row" if bad == 1 else f"{shown} bad rows"
-        more = "; ..." if bad > len(problems) else ""
-        raise PromptError(f"{count} in {shorten(name)}: {'; '.join(problems)}{more}")
-    if not prompts:
-        raise PromptError(f"{shorten(name)} holds no prompt. Add at least one row.")
-    return prompts
+            self._prompts.append(found)
+            return True
+        self._bad += 1
+        if len(self._problems) < REPORTED_ROWS:
+            self._problems.append(f"{self._unit} {line}: {found}")
+        return self._bad <= MAX_BAD_ROWS
+
+    def finished(self) -> list[Prompt]:
+        """Return all prompts.
+
+        Raises:
+            PromptError: There are bad rows, or none.
+        """
+        bad, name = self._bad, shorten(self._name)
+        if bad:
+            shown = f"more than {MAX_BAD_ROWS}" if bad > MAX_BAD_ROWS else str(bad)
+            count = "1 bad row" if bad == 1 else f"{shown} bad rows"
+            more = "; ..." if bad > len(self._problems) else ""
+            raise PromptError(f"{count} in {name}: {'; '.join(self._problems)}{more}")
+        if not self._prompts:
+            raise PromptError(f"{name} holds no prompt. Add at least one row.")
+        return self._prompts
+
+    def notice(self) -> str:
+        """Return what to tell where the prompts come from another column; "" where they do not."""
+        is_other = self._column is not None and self._column.found
+        return describe(self._column, self._wanted, self._name) if is_other else ""
+
+    def _read(self, row: Row, line: int) -> Prompt | BadRowError:
+        if isinstance(row, BadRowError):
+            return row
+        try:
+            # The first row decides: a later one without that column is a bad one.
+            self._column = self._column or choose_column(row, self._wanted)
+            return _to_prompt(row, self._column, self._system, line)
+        except BadRowError as error:
+            return error.alone()
 
 
-def _read_row(row: Row, column: str, system: str, line: int) -> Prompt | BadRowError:
-    if isinstance(row, BadRowError):
-        return row
-    try:
-        return _to_prompt(row, column, system, line)
-    except BadRowError as error:
-        return error.alone()
-
-
-def _to_prompt(row: Mapping[str, object], column: str, system: str, line: int) -> Prompt:
-    if column not in row:
-        columns = ", ".join(map(repr, row)) or "none"
-        raise BadRowError(f"no column {shorten(column)}; columns found: {_cut(columns)}")
-    value = row[column]
-    fields = {name: cell for name, cell in row.items() if name != column}
-    if isinstance(value, list):
-        messages = tuple(_to_message(item) for item in value)
-    elif isinstance(value, str):
-        messages = (("user", value),)
-    else:
-        raise BadRowError(
-            f"column {shorten(column)} must be a text or a list of messages. Found {shorten(value)}"
-        )
-    _check_messages(messages, column)
+def _to_prompt(row: Mapping[str, object], column: Column, system: str, line: int) -> Prompt:
+    messages, fields = read_prompt(row, column)
+    _check_messages(messages, column.name)
     if system and messages[0][0] != "system":
         messages = (("system", system), *messages)
     return Prompt(messages, fields, line)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 200 else text[:199] + "…"
-
-
-def _to_message(item: object) -> tuple[str, str]:
-    if not isinstance(item, dict) or not isinstance(item.get("content"), str):
-        raise BadRowError(
-            f'a message must be {{"role": ..., "content": text}}. Found {shorten(item)}'
-        )
-    if item.get("role") not in ROLES:
-        raise BadRowError(
-            f"role must be one of {', '.join(ROLES)}. Found {shorten(item.get('role'))}"
-        )
-    return item["role"], item["content"]
 
 
 def _check_messages(messages: tuple[tuple[str, str], ...], column: str) -> None:

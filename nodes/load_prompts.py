@@ -10,6 +10,7 @@ from ..gdpo.starter import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from .checks.guard import guarded
 from .checks.inputs import choice, text, whole
 from .checks.paths import list_prompt_files
+from .comfy import progress
 
 # The names are part of saved workflows: never rename one. The starter model was made for the first two.
 BUNDLED = {
@@ -28,7 +29,7 @@ class GDPOLoadPrompts:
     """Gives the prompts of one file."""
 
     DESCRIPTION = (
-        "Reads prompts from a JSONL, CSV or TXT file in ComfyUI's input folder, or the bundled ones. "
+        "Reads prompts from a JSON, CSV, text or Parquet file in ComfyUI's input folder, or the bundled ones. "
         "All other columns of a row (a reference answer, for instance) are kept for the rewards."
     )
     CATEGORY = "GDPO/load"
@@ -45,14 +46,15 @@ class GDPOLoadPrompts:
             "required": {
                 "file": choice(
                     [*BUNDLED, *list_prompt_files()],
-                    "A bundled set, or a .jsonl (one JSON object a line), .csv (first row: column names) or "
-                    ".txt file (one prompt a line) below ComfyUI's input folder.",
+                    "A bundled set, or a file below ComfyUI's input folder: JSON lines, a JSON list, CSV (first row: "
+                    "column names), Parquet, or text (one prompt a line). The content tells which, whatever the ending.",
                 ),
             },
             "optional": {
                 "prompt_column": text(
                     "prompt",
-                    "Name of the column with the prompt: a text, or a list of chat messages. A .txt has none.",
+                    "Name of the column with the prompt: a text, or a list of chat messages. Where it is absent, a "
+                    "column with a usual name is taken and a notice says so. Plain text has none.",
                 ),
                 "system": text(
                     "",
@@ -67,17 +69,28 @@ class GDPOLoadPrompts:
                     high=500_000,
                 ),
             },
+            "hidden": {"unique_id": "UNIQUE_ID"},
         }
 
     @guarded
     def load(
-        self, file: str, prompt_column: str, system: str, limit: int
+        self,
+        file: str,
+        prompt_column: str,
+        system: str,
+        limit: int,
+        unique_id: str | None = None,
     ) -> tuple[tuple[Prompt, ...]]:
         """Read the file; see `gdpo.prompts.load_prompts`."""
         path = _path(file)
         if path is None:
             raise WorkflowError(f"there is no prompt file {shorten(file)} any more; choose another")
-        return (load_prompts(path, prompt_column=prompt_column, system=system, limit=limit),)
+        with progress.bar(unique_id, f"reading {path.name}") as bar:
+            return (
+                load_prompts(
+                    path, prompt_column=prompt_column, system=system, limit=limit, progress=bar
+                ),
+            )
 
     @classmethod
     def IS_CHANGED(cls, file: object = None, **_others: object) -> float:

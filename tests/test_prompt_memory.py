@@ -52,11 +52,19 @@ def rows(columns: int, value: str, count: int) -> str:
     return f'{{"prompt": "a"{cells}}}\n' * count
 
 
-def wide_texts() -> str:
-    """Texts of which one letter makes every character four bytes wide."""
-    return filled(
-        json.dumps({"prompt": "a", "x": "a" * 900_000 + "\U0001f600"}, ensure_ascii=False) + "\n"
+def names() -> str:
+    """An object with a list of rows, too long to be a row, and a million other names."""
+    return (
+        '{"x": [{}, "'
+        + "a" * 900_000
+        + '"], '
+        + ", ".join(f'"{n:09}": "{n:040}"' for n in range(900_000))
+        + "}"
     )
+
+
+# A row of which one letter makes every character four bytes wide.
+WIDE = json.dumps({"prompt": "a", "x": "a" * 900_000 + "\U0001f600"}, ensure_ascii=False)
 
 
 # A file's name and content, and what its error says; None where it is read.
@@ -73,8 +81,14 @@ BOMBS = {
     "lists": ("x.jsonl", lambda: rows(1, "[" + "[]," * 99_999 + "[]]", 200), "3000000 values"),
     "short texts": ("x.jsonl", lambda: rows(900, '"ab"', 5000), "3000000 values"),
     "cells": ("x.csv", lambda: "prompt,a,b,c,d,e,f\n" + "xy,ab,ab,ab,ab,ab,ab\n" * 490_000, "values"),
-    "wide texts": ("x.jsonl", wide_texts, None),
+    "wide texts": ("x.jsonl", lambda: filled(WIDE + "\n"), None),
     "most rows and values": ("x.jsonl", lambda: rows(5, '"ab"', 499_999), None),
+    "document": ("x.json", lambda: "[" + filled('{"prompt":"a"},')[:-1] + "]", "more than 500000 rows"),
+    "wide document": ("x.json", lambda: f"[{filled(WIDE + ',')[:-1]}]", None),
+    "text of a document": ("x.json", lambda: '["' + "a" * SIZE + '"]', "longer than 1000000"),
+    "names of a document": ("x.json", lambda: names(), "more than 1000 names"),
+    "lists of a document": ("x.json", lambda: '{"a":[' + filled("[],")[:-1] + "]}", "longer than"),
+    "brackets in a text": ("x.txt", lambda: "[" * SIZE, "longer than 1000000"),
     "half a million lines": ("x.txt", lambda: "ab\n" * 500_000, None),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from .scan import below, is_folder
 # Leaves room for a number, a type and suffixes below the 255 bytes of common file systems.
 MAX_NAME = 80  # characters
 MAX_NAME_BYTES = 180
-PROMPT_SUFFIXES = frozenset({".jsonl", ".csv", ".txt"})
+PROMPT_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet"})
 _MAX_DEPTH = 3  # levels of folders below a root
 _MAX_LISTED = 1000  # entries of a menu
 _MAX_WRITTEN = 10_000  # files in a folder that a node writes to

@@ -61,6 +61,13 @@ def test_prompts_of_the_input_folder_and_bundled_ones_are_loaded(folders):
     assert len(bundled) == 3
 
 
+def test_the_node_tells_of_a_column_that_was_not_named(folders, caplog):
+    (folders.inputs / "mine.csv.txt").write_text("question;answer\nWhy?;Because\n")
+    (mine,) = call("GDPOLoadPrompts", file="mine.csv.txt")
+    assert [prompt.text for prompt in mine] == ["Why?"]
+    assert "has no column 'prompt': the prompts are taken from 'question'" in caplog.text
+
+
 def test_changed_prompt_file_is_noticed(folders):
     path = folders.inputs / "mine.txt"
     path.write_text("a")

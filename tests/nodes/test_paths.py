@@ -101,12 +101,22 @@ def test_prompt_files_are_listed_but_not_through_symlinks_that_lead_out(folders,
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "more.txt").write_text("secret")
     (folders.inputs / "sub").mkdir()
-    for name in ("a.txt", "b.JSONL", "sub/c.csv", "picture.png", ".hidden.txt"):
+    for name in (
+        "a.txt",
+        "b.JSONL",
+        "sub/c.csv",
+        "d.json",
+        "e.jsonl.txt",
+        "f.tsv",
+        "picture.png",
+        ".hidden.txt",
+    ):
         (folders.inputs / name).write_text("x")
     (folders.inputs / "link.txt").symlink_to(tmp_path / "secret.txt")
     (folders.inputs / "inside.txt").symlink_to(folders.inputs / "a.txt")
     (folders.inputs / "folder").symlink_to(tmp_path / "outside")
-    assert list(paths.list_prompt_files()) == ["a.txt", "b.JSONL", "inside.txt", "sub/c.csv"]
+    listed = ["a.txt", "b.JSONL", "d.json", "e.jsonl.txt", "f.tsv", "inside.txt", "sub/c.csv"]
+    assert list(paths.list_prompt_files()) == listed
 
 
 def test_absent_folders_give_empty_lists(tmp_path):
