@@ -7,18 +7,19 @@ from pathlib import Path
 
 from loaded_pack import PACK, submodule
 
-STEPS = 14
-# Smaller and faster steps than the quick start's, which reach as far in a quarter of the time.
+STEPS = 10
+# Smaller and larger steps than the quick start's, which reach as far in a tenth of the time.
 CHANGED = {
-    "GDPOTrain": {
+    "3": {"limit": 64},
+    "8": {
         "steps": STEPS,
         "eval_every": STEPS,
         "prompts_per_step": 4,
-        "learning_rate": 0.003,
+        "learning_rate": 0.005,
         "warmup_steps": 2,
-    }
+    },
 }
-# Rewards are means over 128 held-out prompts; their standard errors are at most 0.045.
+# Rewards are means over 64 held-out prompts; their standard errors are at most 0.0625.
 MARGIN = 0.1
 
 
@@ -32,7 +33,7 @@ def test_all_rewards_of_the_quick_start_rise_on_held_out_prompts(tmp_path):
         "GDPOPlotConvergence",
     }
     part = {
-        key: {**node, "inputs": {**node["inputs"], **CHANGED.get(node["class_type"], {})}}
+        key: {**node, "inputs": {**node["inputs"], **CHANGED.get(key, {})}}
         for key, node in graph.items()
         if node["class_type"] in needed or node["class_type"].startswith("GDPODefineReward")
     }

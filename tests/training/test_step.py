@@ -108,7 +108,7 @@ def test_kl_pull_is_the_gradient_of_the_divergence(tiny_policy, tmp_path):
             model,
             tiny_policy.base.tokenizer,
             PROMPTS[:1],
-            group_size=4000,
+            group_size=2000,
             max_new_tokens=1,
             seed=0,
         )
@@ -129,7 +129,7 @@ def test_kl_pull_is_the_gradient_of_the_divergence(tiny_policy, tmp_path):
     ours = torch.cat([gradient.flatten() for gradient in found.combined])
     theirs = torch.cat([g.flatten() for g in exact])
     assert float(torch.nn.functional.cosine_similarity(ours, theirs, dim=0)) > 0.97
-    assert float(ours.norm() / theirs.norm()) == pytest.approx(1.0, abs=0.1)
+    assert float(ours.norm() / theirs.norm()) == pytest.approx(1.0, abs=0.15)
 
 
 def test_kl_coefficient_keeps_the_policy_near_its_base(tiny_policy, tmp_path):
