@@ -8,12 +8,12 @@ from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
 from ..gdpo.prompts import Prompt
 from ..gdpo.to_json import to_json
+from .checks.exports import NONE, export_stem, export_types
 from .checks.guard import guarded
 from .checks.inputs import choice, socket, text
-from .checks.paths import check_tree, name_verdict, resolve_output, safe_name, unused_name
+from .checks.paths import check_tree, name_verdict, resolve_output, safe_name
 from .comfy import memory, progress
 
-NONE = "none"
 _UNTRAINED = "untrained"  # folder below gdpo/ for models that come from no run
 
 
@@ -93,12 +93,9 @@ class GDPOExportGGUF:
         """Export and verify; see `gdpo.export_gguf`."""
         folder = (model.run or resolve_output(_UNTRAINED)) / "gguf"
         check_tree(folder, "name")
-        types = tuple(dict.fromkeys([type] if also == NONE else [type, also]))
+        types = export_types(type, also)
         wanted = safe_name(name, "name") if name.strip() else folder.parent.name
-        taken = {path.name.casefold() for path in folder.glob("*.gguf")}
-        stem = unused_name(
-            wanted, lambda one: any(f"{one}-{kind}.gguf".casefold() in taken for kind in types)
-        )
+        stem = export_stem(folder, wanted, types)
         memory.make_room(model.base)
         with memory.releasing(), progress.bar(unique_id, f"exporting {stem}") as bar:
             files = export_gguf(

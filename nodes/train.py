@@ -17,6 +17,7 @@ from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
 from ..gdpo.to_json import to_json
 from ..gdpo.training.trainer import train
+from .checks.exports import check_exports
 from .checks.guard import guarded
 from .checks.inputs import choice, socket, text, widget
 from .checks.memory_notice import before_training
@@ -103,6 +104,7 @@ class GDPOTrain:
         root = resolve_output(run_name, what="run_name").parent
         identity = identify(model, prompts, heldout, rewards, chosen)
         folder, told = _choose(root, run_name.strip(), identity, fresh=existing_run == FRESH)
+        check_exports(model, folder, workflow, unique_id)
         memory.make_room(model.base)
         notice, needed = before_training(model, (*prompts, *heldout), rewards, chosen)
         host.tell(unique_id, notice)

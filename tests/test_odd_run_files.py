@@ -101,7 +101,9 @@ def test_a_run_with_an_odd_file_ends_in_a_result_or_one_line(name, odd, run, tmp
 
 
 @pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("name", ["run.json", "history.jsonl", "completions.jsonl", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "history.jsonl", "completions.jsonl", "findings.json", ".lock"]
+)
 def test_a_training_begins_in_a_folder_with_an_odd_file_or_says_why_not(name, odd, run, tmp_path):
     replace(tmp_path / "run" / name, odd)
     found = ends(lambda: begin(run[0], tmp_path / "run"))

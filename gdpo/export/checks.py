@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,11 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
     return plan
 
 
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+
+
 def _read_config(file: Path) -> dict[str, Any]:
     """The configuration of the base, whose files may have changed since it was loaded."""
     try:
@@ -134,6 +140,7 @@ def _targets(folder: Path, name: str, types: Sequence[str]) -> dict[str, Path]:
         )
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"{str(folder)!r} is a file, not a folder; choose another folder.")
+    _check_writable(_existing(folder))
     targets = {kind: folder / f"{name}-{kind}.gguf" for kind in types}
     for path in targets.values():
         if path.exists():
@@ -141,6 +148,17 @@ def _targets(folder: Path, name: str, types: Sequence[str]) -> dict[str, Path]:
                 f"{str(path)!r} exists and is never overwritten; choose another name or remove it."
             )
     return targets
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made, which only making one tells for sure."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ExportError(
+            f"{str(folder)!r} cannot be written ({error.strerror}); restore its permissions, or choose another folder."
+        ) from error
 
 
 def _check_adapter(policy: Policy) -> None:
@@ -153,7 +171,7 @@ def _check_disk(plan: ExportPlan, folder: Path) -> None:
     bits = sum(FORMATS[kind].bits for kind in {*plan.targets, *plan.direct})
     bits += 32 if plan.precision == "fp32" else 16  # the merged model, for the converter
     needed = int(plan.parameters * bits / 8 * _DISK_MARGIN)
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    existing = _existing(folder)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise ExportError(

@@ -23,11 +23,21 @@ _ALWAYS_NORMALISED = {
     "qwen3_5_moe",
     "qwen3_5_moe_text",
 }
+_WEIGHTS = ("*.safetensors", "*.bin")
+# One of these holds the tokens; the converter reads no other.
+_VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
 _NEVER_NORMALISED = {"olmoe", "qwen2_moe"}
 
 
 def check_model(model: Any, config: dict[str, Any], source: Path, converter: Path) -> None:
-    """Check the model's architecture, its tokenizer's file and its experts.
+    """Check the model's files, its architecture, its tokenizer and its experts.
 
     Args:
         model: The loaded model.
@@ -39,6 +49,7 @@ def check_model(model: Any, config: dict[str, Any], source: Path, converter: Pat
         ExportError: The converter does not know the model, or would convert it wrong.
     """
     _check_converter(converter)
+    _check_files(source)
     _check_architecture(config, model, converter)
     _check_sentencepiece(source)
     _check_experts(model.config)
@@ -55,6 +66,19 @@ def _check_converter(converter: Path) -> None:
             raise ExportError(
                 f"llama.cpp's converter cannot be read: {str(file)!r}: {error.strerror}; set the converter up again."
             ) from error
+
+
+def _check_files(source: Path) -> None:
+    """Refuse a folder without the files that the merged model is made of."""
+    if not any(any(source.glob(pattern)) for pattern in _WEIGHTS):
+        raise ExportError(
+            f"The model's folder {str(source)!r} holds no weights any more ({', '.join(_WEIGHTS)}); get them back."
+        )
+    if not any((source / name).is_file() for name in _VOCABULARIES):
+        raise ExportError(
+            f"The model's folder {str(source)!r} holds no vocabulary that llama.cpp's converter reads "
+            f"({', '.join(_VOCABULARIES)}); get the tokenizer's files of the model."
+        )
 
 
 def _check_architecture(config: dict, model: Any, converter: Path) -> None:

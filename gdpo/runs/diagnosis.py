@@ -28,10 +28,11 @@ _STANDARD_ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that looks wrong: a stable name of the check, and a sentence with a remedy."""
+    """One thing that looks wrong: a stable name of the check, a sentence with a remedy, and the rewards it is about."""
 
     check: str
     text: str
+    about: tuple[str, ...] = ()
 
 
 def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
@@ -82,8 +83,7 @@ def _mean(records: Sequence[StepRecord], *path: str) -> float | None:
 
 
 def _truncation(steps: Sequence[StepRecord]) -> Iterator[Finding]:
-    share = _mean(steps[-_WINDOW:], "truncated")
-    if share is not None and share >= _TRUNCATED:
+    if (share := _mean(steps[-_WINDOW:], "truncated") or 0.0) >= _TRUNCATED:
         yield Finding(
             "truncated",
             f"{share:.0%} of the completions are cut off by the token limit, so their endings are never "
@@ -94,14 +94,12 @@ def _truncation(steps: Sequence[StepRecord]) -> Iterator[Finding]:
 def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     last = steps[-_WINDOW:]
     for name in last[-1].get("rewards", {}):
-        dead, mean = (
-            _mean(last, "rewards", name, "dead_groups"),
-            _mean(last, "rewards", name, "mean"),
-        )
+        dead = _mean(last, "rewards", name, "dead_groups")
+        mean = _mean(last, "rewards", name, "mean")
         deficit = _mean(last, "deficits", name)
         if _mean(steps, "rewards", name, "mean") is None:
             told = f"Reward {name!r} has scored no completion so far: see that the prompts have what it looks for."
-            yield Finding("unscored", told)
+            yield Finding("unscored", told, (name,))
         if dead is None or dead < _DEAD or (deficit is not None and deficit <= _REACHED):
             continue  # a reward at its target may well be constant
         yield Finding(
@@ -109,6 +107,7 @@ def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
             f"Reward {name!r} is the same for all completions in {dead:.0%} of the groups (mean "
             f"{'-' if mean is None else f'{mean:.2f}'}), so it teaches nothing there: give partial credit, raise "
             "group_size or temperature, or use easier prompts.",
+            (name,),
         )
 
 
@@ -124,6 +123,7 @@ def _alike(steps: Sequence[StepRecord]) -> Iterator[Finding]:
                     "alike",
                     f"Rewards {other!r} and {one!r} pull the same way (cosine {cosine:.2f}) and count "
                     "double: drop one, or lower its preference.",
+                    (other, one),
                 )
 
 
@@ -146,8 +146,7 @@ def _collapse(steps: Sequence[StepRecord]) -> Iterator[Finding]:
 
 
 def _explosion(steps: Sequence[StepRecord]) -> Iterator[Finding]:
-    found = [record.get("grad_norm") for record in steps]
-    norms = [norm for norm in found if norm is not None]
+    norms = [norm for step in steps if (norm := step.get("grad_norm")) is not None]
     if len(norms) <= _WINDOW:
         return
     usual, now = statistics.median(norms[:-_WINDOW]), statistics.median(norms[-_WINDOW:])
@@ -187,6 +186,7 @@ def _not_transferring(history: Sequence[StepRecord]) -> Iterator[Finding]:
             "held-out",
             f"Reward {name!r} rises in training but fell on held-out prompts ({fall[0]:.2f} to "
             f"{fall[1]:.2f}): it is learned by heart or gamed. Use more prompts, and read the completions.",
+            (name,),
         )
 
 

@@ -111,8 +111,8 @@ class Loop:
             self._progress.record(dict(record))
         self.converged = self._settings.stop_when_converged and self._evaluations.converged
 
-    def resume(self) -> None:
-        """Go to the newest checkpoint, or to the start, and forget what was recorded after it."""
+    def resume(self) -> tuple[StepRecord, ...]:
+        """Go to the newest checkpoint, or to the start; returns the records up to there, all others are dropped."""
         checkpoint = restore_checkpoint(self._run.folder)
         if checkpoint is not None:
             write_adapter(self._model, checkpoint.adapter)
@@ -126,6 +126,7 @@ class Loop:
         history = self._run.history(self._objective.names)
         self._standstill.add(*history)
         self._evaluations.restore({r["step"]: r["eval"] for r in history if "eval" in r})
+        return history
 
     def save(self) -> None:
         """Write a checkpoint of the last finished step, or let the one that is there vouch for later records.

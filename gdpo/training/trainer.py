@@ -22,6 +22,7 @@ from ..runs.folder import opened_run
 from ..runs.run_file import describe_run, identify
 from ..settings import TrainSettings
 from .evaluations import Evaluations
+from .findings import Findings
 from .gradient import Parts
 from .loop import Loop
 from .schedule import draw
@@ -69,7 +70,7 @@ def train(
     """
     if not prompts:
         raise TrainingError("There are no prompts to train on; load at least one.")
-    progress = progress or Progress()
+    progress = Findings(progress or Progress())
     _check_rewards(objective, prompts, heldout, progress)
     identity = identify(policy, prompts, heldout, objective, settings)
     seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
@@ -84,7 +85,7 @@ def train(
         loop = Loop(
             model, policy.base, objective, settings, run, progress, parts or Parts(), evaluations
         )
-        loop.resume()
+        progress.go_on(loop.resume())
         _check_steps(loop.step, settings.steps, folder.name)
         try:
             loop.evaluate()
@@ -93,6 +94,7 @@ def train(
                 loop.evaluate()
         finally:
             loop.save()
+            progress.write(folder)
         adapter = read_adapter(model)
         run.finish(adapter)
     return TrainResult(Policy(policy.base, adapter, folder), folder)

@@ -23,6 +23,7 @@ from .workflow_file import apply_settings, read_workflow
 QUICK_START = Path(__file__).resolve().parents[2] / "workflows/quick_start.json"
 DEMO_RUN = "quick-start"
 SUMMARY = "summary.json"
+_TRAINER = "GDPOTrain"
 
 
 def run_file(path: Path, settings: Sequence[str]) -> str:
@@ -40,7 +41,7 @@ def run_demo(output: Path) -> str:
     except OSError as error:
         raise WorkflowError(f"--output {str(output)!r} cannot be made: {error.strerror}") from error
     graph = read_workflow(QUICK_START)
-    trainer = _only("GDPOTrain", ((key, node["class_type"]) for key, node in graph.items()))
+    trainer = _only(_TRAINER, ((key, node["class_type"]) for key, node in graph.items()))
     run = unused_name(DEMO_RUN, lambda name: resolve_output(name).exists())
     graph = apply_settings(graph, [f"{trainer}.run_name={run}"], CLASSES)
     outcomes = _run(graph)
@@ -68,8 +69,15 @@ def _shown(node_id: str, outcome: Outcome) -> Iterable[str]:
         return
     yield f"== {NAMES.get(outcome.class_type, outcome.class_type)} (node {node_id})"
     yield from (str(text) for text in outcome.ui.get("text", ()))
+    if outcome.class_type == _TRAINER:
+        yield from _findings(outcome)
     for image in outcome.ui.get("images", ()):
         yield str(folders().output / image["subfolder"] / image["filename"])
+
+
+def _findings(outcome: Outcome) -> list[str]:
+    """Return what looks wrong at the end of a training, a line for each finding."""
+    return [f"! {text}" for run in outcome.ui.get("gdpo_runs", ()) for text in run["findings"]]
 
 
 def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -78,7 +86,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     Args:
         outcomes: what each node of the quick-start graph gave, by class.
     """
-    run = outcomes["GDPOTrain"].outputs[1]
+    run = outcomes[_TRAINER].outputs[1]
     evaluations = [
         record["eval"]["rewards"] for record in read_history(run.folder) if "eval" in record
     ]
@@ -90,6 +98,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         "rewards": {
             name: {"before": first[name]["mean"], "after": last[name]["mean"]} for name in first
         },
+        "findings": outcomes[_TRAINER].ui["gdpo_runs"][0]["findings"],
         "gguf": [
             {key: file.get(key) for key in keys} for file in outcomes["GDPOExportGGUF"].ui["gguf"]
         ],
@@ -111,6 +120,8 @@ def describe(summary: Mapping[str, Any], prompt: str, path: Path) -> str:
         f"  {name.ljust(width)}  {_figure(value['before'])} -> {_figure(value['after'])}"
         for name, value in summary["rewards"].items()
     ]
+    if summary["findings"]:
+        lines += ["", "What looks wrong:", *(f"  {text}" for text in summary["findings"])]
     lines += ["", f"Asked: {prompt}"]
     lines += [f"  {column:5}  {_one_line(text)}" for column, text in summary["answers"].items()]
     lines += ["", "Files:"]

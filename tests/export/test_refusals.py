@@ -167,3 +167,24 @@ def test_without_llama_cpp_python_a_file_is_written_unverified_and_says_so(tmp_p
     assert file.report.holds is None
     assert file.report.kl is None
     assert "pip install llama-cpp-python" in file.report.why
+
+
+@needs_converter
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("tokenizer.json", "holds no vocabulary"), ("*.safetensors", "holds no weights any more")],
+)
+def test_files_that_are_gone_since_the_loading_are_noticed(pattern, message, tmp_path):
+    folder = copied(tmp_path)
+    policy = load_policy(folder, device="cpu")
+    for file in folder.glob(pattern):
+        file.unlink()
+    with pytest.raises(ExportError, match=message):
+        plan_export(policy, tmp_path / "gguf", "m", ["F16"])
+
+
+def test_a_folder_that_cannot_be_written_is_noticed(tmp_path):
+    policy = load_policy(model_folder(), device="cpu")
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="file' cannot be written"):
+        plan_export(policy, tmp_path / "file" / "gguf", "m", ["F16"])

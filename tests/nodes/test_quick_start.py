@@ -90,7 +90,7 @@ def test_graph_answers_and_compares(whole):
 
 def test_summary_has_the_documented_form(whole):
     summary = json.loads(json.dumps(commands.summarise(whole), allow_nan=False))
-    assert list(summary) == ["rewards", "gguf", "plot", "history", "answers"]
+    assert list(summary) == ["rewards", "findings", "gguf", "plot", "history", "answers"]
     assert list(summary["rewards"]) == ["politeness", "conciseness", "solves the problem"]
     assert all(list(value) == ["before", "after"] for value in summary["rewards"].values())
     assert all(list(file) == ["path", "type", "kl", "top1", "holds"] for file in summary["gguf"])
