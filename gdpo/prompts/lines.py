@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import PromptError, shorten
-from .plain_files import PlainFileError, open_plain
-from .prompt_bytes import not_utf8
+from ..errors import PromptError, shorten
+from ..plain_files import PlainFileError, open_plain
+from .file_bytes import not_utf8
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_ROW_CHARACTERS = 1_000_000

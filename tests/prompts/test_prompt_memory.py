@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.prompt_lines import MAX_FILE_BYTES
+from gdpo.prompts.lines import MAX_FILE_BYTES
 
 BOUND = 2**30
 SIZE = 60 * 2**20
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Reads a small file first, so that what Python and the pack themselves take is not counted.
 CHILD = """
 import json, resource, sys

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
-from .errors import shorten
+from ..errors import shorten
 
 MAX_COLUMNS = 1_000
 MAX_DEPTH = 64

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import shorten
-from .prompt_bytes import PARQUET, check_bytes
-from .prompt_columns import is_known
-from .prompt_json import NotJSONError, Outline, not_json, outline
-from .prompt_lines import read_head
+from ..errors import shorten
+from .columns import is_known
+from .file_bytes import PARQUET, check_bytes
+from .json_rows import NotJSONError, Outline, not_json, outline
+from .lines import read_head
 
 _HEAD_BYTES = 2**20
 _SAMPLE_LINES = 50

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .errors import shorten
-from .prompt_values import BadRowError
+from ..errors import shorten
+from .values import BadRowError
 
 ROLES = ("system", "user", "assistant")
 REFERENCE = "reference"

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import PromptError, shorten
-from .prompt_lines import MAX_FILE_BYTES, MAX_ROW_CHARACTERS, opened
-from .prompt_values import MAX_COLUMNS, BadRowError, Row, as_row
+from ..errors import PromptError, shorten
+from .lines import MAX_FILE_BYTES, MAX_ROW_CHARACTERS, opened
+from .values import MAX_COLUMNS, BadRowError, Row, as_row
 
 # A few bytes of Parquet can stand for many rows of long texts, so what they unfold to is bounded too.
 _MOST_UNFOLDED = 2**28

@@ -121,7 +121,7 @@ def zipped() -> bytes:
 
 REFUSED = [
     ("x.jsonl", zipped(), "a Zip archive or a workbook"),
-    ("x.jsonl", gzip.compress(LINES.encode()), "compressed by gzip; unpack it"),
+    ("x.jsonl", gzip.compress(LINES.encode(), mtime=0), "compressed by gzip; unpack it"),
     ("x.txt", b"\x89PNG\r\n\x1a\n\0\0", "a PNG image"),
     ("x.txt", b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG image"),
     ("x.txt", b"RIFF\0\0\0\0WEBPVP8 ", "a WebP image"),
@@ -214,6 +214,6 @@ def test_parquet_is_read_where_pyarrow_is_installed(tmp_path):
 
 
 def test_parquet_names_its_remedy_where_pyarrow_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr("gdpo.prompt_parquet.find_spec", lambda _name: None)
+    monkeypatch.setattr("gdpo.prompts.parquet.find_spec", lambda _name: None)
     with pytest.raises(PromptError, match="Parquet file, which needs pyarrow: run `pip install"):
         load(tmp_path, "x.jsonl", b"PAR1\0\0\0\0PAR1")

@@ -1,68 +1,26 @@
-"""Prompts: what the policy is asked, with the other columns of the row for the rewards to look at.
+"""Reads the prompts of a file.
 
-Files may come from strangers, so what they take is bounded (see `prompt_files`) and every row is
+Files may come from strangers, so what they take is bounded (see `files`) and every row is
 checked; bad rows are counted and reported together, by line number, instead of being skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import PromptError, shorten
-from .progress import Progress
-from .prompt_columns import Column, choose_column, describe, read_prompt
-from .prompt_files import read_rows
-from .prompt_kinds import find_kind
-from .prompt_values import BadRowError, Row
+from ..errors import PromptError, shorten
+from ..progress import Progress
+from .columns import Column, choose_column, describe, read_prompt
+from .files import read_rows
+from .kinds import find_kind
+from .prompt import Prompt
+from .values import BadRowError, Row
 
 MAX_ROWS = 500_000
 MAX_PROMPT_CHARACTERS = 100_000
 REPORTED_ROWS = 3
 MAX_BAD_ROWS = 100  # then the rest of the file is not read
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt.
-
-    Attributes:
-        messages: (role, content) pairs; the last one is what the policy answers.
-        fields: All other columns of the row, by name, as the file gave them.
-        line: Line of the file at which the row starts, from 1, or the row's number in a JSON document or a
-            Parquet file; 0 when it came from no file.
-    """
-
-    messages: tuple[tuple[str, str], ...]
-    fields: Mapping[str, object] = field(default_factory=dict, hash=False)
-    line: int = 0
-
-    @property
-    def text(self) -> str:
-        """Return the content of the last message."""
-        return self.messages[-1][1]
-
-
-def make_prompt(
-    text: str, *, system: str = "", fields: Mapping[str, object] | None = None, line: int = 0
-) -> Prompt:
-    """Return a prompt of one user message, after a system message if `system` is not empty."""
-    messages = ((("system", system),) if system else ()) + (("user", text),)
-    return Prompt(messages, dict(fields or {}), line)
-
-
-def as_prompts(prompts: Sequence[Prompt | str]) -> tuple[Prompt, ...]:
-    """Return the prompts, with each plain text as a user's message.
-
-    Raises:
-        PromptError: It is one text instead of a list.
-    """
-    if isinstance(prompts, str):
-        raise PromptError(
-            f"`prompts` must be a list. Found the text {shorten(prompts)}; put it in brackets."
-        )
-    return tuple(make_prompt(one) if isinstance(one, str) else one for one in prompts)
 
 
 def load_prompts(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import PromptError, shorten
-from .prompt_cursor import Cursor, ManyValuesError, NotJSONError
-from .prompt_lines import LongLineError, read_blocks
-from .prompt_values import MAX_COLUMNS, BadRowError, Row, as_row
+from ..errors import PromptError, shorten
+from .cursor import Cursor, ManyValuesError, NotJSONError
+from .lines import LongLineError, read_blocks
+from .values import MAX_COLUMNS, BadRowError, Row, as_row
 
 _MOST_VALUES = 1_000_000  # more than the rows that are read
 

@@ -11,12 +11,12 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import PromptError, shorten
-from .prompt_json import json_rows
-from .prompt_kinds import Kind
-from .prompt_lines import Lines, LongLineError, RowLines, read_lines
-from .prompt_parquet import parquet_rows
-from .prompt_values import MAX_COLUMNS, BadRowError, Row, count_values, parse_row
+from ..errors import PromptError, shorten
+from .json_rows import json_rows
+from .kinds import Kind
+from .lines import Lines, LongLineError, RowLines, read_lines
+from .parquet import parquet_rows
+from .values import MAX_COLUMNS, BadRowError, Row, count_values, parse_row
 
 MAX_VALUES = 3_000_000  # of all rows together, those inside lists and objects too
 

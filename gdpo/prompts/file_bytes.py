@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import PromptError, shorten
+from ..errors import PromptError, shorten
 
 PARQUET = b"PAR1"
 _UNPACK = "unpack it, and load the file inside"

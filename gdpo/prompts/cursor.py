@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Iterator
 
-from .errors import shorten
-from .prompt_lines import MAX_ROW_CHARACTERS, LongLineError
-from .prompt_values import DECODER, SKIPPER, BadRowError, bad_json, check_surrogates
+from ..errors import shorten
+from .lines import MAX_ROW_CHARACTERS, LongLineError
+from .values import DECODER, SKIPPER, BadRowError, bad_json, check_surrogates
 
 _SPACE = re.compile(r"[ \t\n\r]+")
 _LONGEST_WORD = 10  # of JSON: -Infinity

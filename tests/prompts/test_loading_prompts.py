@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from gdpo import prompt_lines, prompts
 from gdpo.errors import PromptError
-from gdpo.prompts import Prompt, load_prompts, make_prompt
+from gdpo.prompts import Prompt, lines, load_prompts, loading, make_prompt
 
 
 @pytest.fixture
@@ -207,9 +206,9 @@ def test_a_limit_that_is_no_count_is_refused(write, limit):
 
 
 def test_too_large_files_and_too_many_rows_are_refused_early(write, monkeypatch):
-    monkeypatch.setattr(prompt_lines, "MAX_FILE_BYTES", 2**20)
+    monkeypatch.setattr(lines, "MAX_FILE_BYTES", 2**20)
     assert "more than 1 MiB" in error_of(write("x.txt", b"a" * (2**20 + 1)))
-    monkeypatch.setattr(prompts, "MAX_ROWS", 3)
+    monkeypatch.setattr(loading, "MAX_ROWS", 3)
     assert "more than 3 rows" in error_of(write("x.txt", "a\n" * 4))
     assert len(load_prompts(write("x.txt", "a\n" * 3))) == 3
 
