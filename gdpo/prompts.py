@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import PromptError, shorten
 from .progress import Progress
-from .prompt_columns import Column, choose_column, describe, read_prompt
+from .prompt_columns import REFERENCE, Column, choose_column, describe, read_prompt
 from .prompt_files import read_rows
 from .prompt_kinds import find_kind
 from .prompt_values import BadRowError, Row
@@ -122,6 +122,7 @@ class _Collected:
         self._prompts: list[Prompt] = []
         self._problems: list[str] = []
         self._bad = 0
+        self._referred = False
 
     def add(self, line: int, row: Row) -> bool:
         """Take up a row; False where there are so many bad ones that the rest need not be read."""
@@ -156,8 +157,9 @@ class _Collected:
 
     def notice(self) -> str:
         """Return what to tell where the prompts come from another column; "" where they do not."""
-        is_other = self._column is not None and self._column.found
-        return describe(self._column, self._wanted, self._name) if is_other else ""
+        if self._column is None or not self._column.found:
+            return ""
+        return describe(self._column, self._wanted, self._name, referred=self._referred)
 
     def _read(self, row: Row, line: int) -> Prompt | BadRowError:
         if isinstance(row, BadRowError):
@@ -165,7 +167,9 @@ class _Collected:
         try:
             # The first row decides: a later one without that column is a bad one.
             self._column = self._column or choose_column(row, self._wanted)
-            return _to_prompt(row, self._column, self._system, line)
+            prompt = _to_prompt(row, self._column, self._system, line)
+            self._referred |= REFERENCE in prompt.fields and REFERENCE not in row
+            return prompt
         except BadRowError as error:
             return error.alone()
 
