@@ -86,11 +86,17 @@ def read_prompt(row: Mapping[str, object], column: Column) -> tuple[Messages, di
     return messages, fields
 
 
-def describe(column: Column, wanted: str, name: str) -> str:
-    """Return the notice that the prompts come from another column than the one that was named."""
+def describe(column: Column, wanted: str, name: str, *, referred: bool) -> str:
+    """Return the notice that the prompts come from another column than the one that was named.
+
+    Args:
+        column: The column.
+        wanted: The one that was named.
+        name: The file's name.
+        referred: Whether what the assistant said last became a reference.
+    """
     beside = f" and {shorten(column.beside)}" if column.beside else ""
-    chat = column.name.strip().casefold() in _CHATS
-    reference = f"; the assistant's last message is the field '{REFERENCE}'" if chat else ""
+    reference = f"; the assistant's last message is the field '{REFERENCE}'" if referred else ""
     return (
         f"{shorten(name)} has no column {shorten(wanted)}: the prompts are taken from "
         f"{shorten(column.name)}{beside}{reference}."

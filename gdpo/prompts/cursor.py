@@ -60,6 +60,11 @@ class Cursor:
             raise self._error(f"{shorten(character)} is missing", self._place)
         self._place += 1
 
+    def begin(self) -> None:
+        """Check that rows can begin here."""
+        if self.peek() != "{":
+            raise self._error("a list or an object should begin here", self._place)
+
     def end(self) -> None:
         """Check that nothing follows."""
         if found := self.peek():

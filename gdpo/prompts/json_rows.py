@@ -46,6 +46,7 @@ def outline(path: Path, is_row: IsRow) -> Outline:
             rows = sum(isinstance(value, (dict, str)) for value in _array(cursor))
             cursor.end()
             return Outline("array", rows=rows)
+        cursor.begin()
         if _is_wrapper(cursor, is_row):
             return _outline_members(cursor, path.name)
         return Outline("objects", rows=sum(1 for _ in _objects(cursor)))
@@ -59,23 +60,29 @@ def _is_wrapper(cursor: Cursor, is_row: IsRow) -> bool:
         first = cursor.value(keep=True)
     except LongLineError:
         return True
-    return isinstance(first, dict) and not is_row(first) and any(map(_has_objects, first.values()))
+    if not isinstance(first, dict) or is_row(first):
+        return False
+    kinds = (dict, str) if len(first) == 1 else (dict,)  # a list of texts has to be all there is
+    return any(_holds(value, kinds) for value in first.values())
 
 
-def _has_objects(value: object) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+def _holds(value: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, list) and any(isinstance(item, kinds) for item in value)
 
 
 def _outline_members(cursor: Cursor, name: str) -> Outline:
     lists: dict[str, int] = {}
+    texts: dict[str, int] = {}
     names: set[str] = set()
     for key, values in _members(cursor):
         if key in names:
             raise PromptError(f"{shorten(name)} names {shorten(key)} twice. Keep one of them.")
         names.add(key)
-        rows = sum(isinstance(value, dict) for value in values)
-        if rows:
-            lists[key] = rows
+        found = [isinstance(value, dict) for value in values if isinstance(value, (dict, str))]
+        if any(found):
+            lists[key] = sum(found)
+        elif found:
+            texts[key] = len(found)
         if len(names) > MAX_COLUMNS:
             raise PromptError(
                 f"{shorten(name)} is one object with more than {MAX_COLUMNS} names; give a list of objects."
@@ -86,9 +93,9 @@ def _outline_members(cursor: Cursor, name: str) -> Outline:
         raise PromptError(
             f"{shorten(name)} has several lists of rows: {shown}. Save the one to use as a file of its own."
         )
-    if not lists:
+    if not lists and (len(names) > 1 or not texts):
         return Outline("objects", rows=1)
-    ((member, rows),) = lists.items()
+    ((member, rows),) = (lists or texts).items()
     return Outline("member", member, rows)
 
 

@@ -18,6 +18,7 @@ from .lines import read_head
 _HEAD_BYTES = 2**20
 _SAMPLE_LINES = 50
 _LINES_ENDINGS = frozenset({".jsonl", ".ndjson"})
+_BRACKETS = ("{", "[")
 _DELIMITERS = (",", ";", "\t")
 # A spreadsheet program's own line before the header.
 _SEPARATOR = re.compile(r"sep=([,;\t])", re.IGNORECASE)
@@ -83,11 +84,10 @@ def find_kind(path: Path, wanted: str) -> Kind:
     if len(head) == _HEAD_BYTES:
         lines = lines[:-1]  # cut off
     sample = [line for line in lines if line.strip()][:_SAMPLE_LINES]
-    if text.lstrip()[:1] in ("{", "["):
+    promised = path.suffix.lower() in {*_LINES_ENDINGS, ".json"}
+    found = Kind("JSON lines") if not sample and _wants_lines(path) else None
+    if text.lstrip()[:1] in _BRACKETS or (promised and any(map(_seems_json, sample))):
         found = _as_json(path, text, sample, wanted)
-    else:
-        mended = path.suffix.lower() in _LINES_ENDINGS and any(map(_is_json, sample))
-        found = Kind("JSON lines") if mended or (not sample and _wants_lines(path)) else None
     return found or _as_table(path, sample, wanted) or Kind("plain text")
 
 
@@ -97,7 +97,7 @@ def _wants_lines(path: Path) -> bool:
 
 
 def _as_json(path: Path, text: str, sample: Sequence[str], wanted: str) -> Kind | None:
-    """Return how to read a file that begins with a bracket; None where it is no JSON."""
+    """Return how to read a file that seems to be JSON; None where it is not."""
     objects, wants_lines = sum(map(_is_object, sample)), _wants_lines(path)
     if len(sample) > 1 and _is_object(sample[0]) and (wants_lines or objects * 2 > len(sample)):
         return Kind("JSON lines")
@@ -110,7 +110,7 @@ def _as_json(path: Path, text: str, sample: Sequence[str], wanted: str) -> Kind 
         if is_json or (error.ended and _AS_LIST.match(text)):
             raise not_json(error, path.name) from error
         return None
-    if wants_lines and found.shape == "objects" and len(sample) <= 1:
+    if wants_lines and found.shape == "objects" and found.rows == 1 and len(sample) < 2:
         return Kind("JSON lines")
     return Kind("JSON", document=found) if found.rows or path.suffix.lower() == ".json" else None
 
@@ -143,11 +143,15 @@ def _header(sample: Sequence[str], delimiter: str) -> tuple[list[str], bool]:
     if not rows:
         return [], False
     alike = sum(len(row) == len(rows[0]) for row in rows[1:])
-    return [cell.strip() for cell in rows[0]], alike * 2 > len(rows) - 1 or len(rows) == 1
+    return [cell.strip() for cell in rows[0]], alike * 2 > len(rows) - 1
 
 
 def _is_object(line: str) -> bool:
     return line.lstrip().startswith("{") and _is_json(line.strip().removesuffix(","))
+
+
+def _seems_json(line: str) -> bool:
+    return line.lstrip().startswith(_BRACKETS) or _is_json(line)
 
 
 def _is_json(line: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import PromptError, shorten
 from ..progress import Progress
-from .columns import Column, choose_column, describe, read_prompt
+from .columns import REFERENCE, Column, choose_column, describe, read_prompt
 from .files import read_rows
 from .kinds import find_kind
 from .prompt import Prompt
@@ -80,6 +80,7 @@ class _Collected:
         self._prompts: list[Prompt] = []
         self._problems: list[str] = []
         self._bad = 0
+        self._referred = False
 
     def add(self, line: int, row: Row) -> bool:
         """Take up a row; False where there are so many bad ones that the rest need not be read."""
@@ -114,8 +115,9 @@ class _Collected:
 
     def notice(self) -> str:
         """Return what to tell where the prompts come from another column; "" where they do not."""
-        is_other = self._column is not None and self._column.found
-        return describe(self._column, self._wanted, self._name) if is_other else ""
+        if self._column is None or not self._column.found:
+            return ""
+        return describe(self._column, self._wanted, self._name, referred=self._referred)
 
     def _read(self, row: Row, line: int) -> Prompt | BadRowError:
         if isinstance(row, BadRowError):
@@ -123,7 +125,9 @@ class _Collected:
         try:
             # The first row decides: a later one without that column is a bad one.
             self._column = self._column or choose_column(row, self._wanted)
-            return _to_prompt(row, self._column, self._system, line)
+            prompt = _to_prompt(row, self._column, self._system, line)
+            self._referred |= REFERENCE in prompt.fields and REFERENCE not in row
+            return prompt
         except BadRowError as error:
             return error.alone()
 

@@ -16,6 +16,7 @@ from .values import MAX_COLUMNS, BadRowError, Row, as_row
 
 # A few bytes of Parquet can stand for many rows of long texts, so what they unfold to is bounded too.
 _MOST_UNFOLDED = 2**28
+_MOST_AT_ONCE = 2**26  # four times as much as texts of Python
 _MOST_ROWS_AT_ONCE = 1024
 _PLAIN = (str, bool, int, type(None))
 _AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)
@@ -45,8 +46,8 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _read(raw: BinaryIO, name: str) -> Iterator[object]:
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
+    import pyarrow  # pyright: ignore[reportMissingImports]  optional
+    from pyarrow.parquet import ParquetFile  # pyright: ignore[reportMissingImports]
 
     try:
         with ParquetFile(raw) as file:
@@ -72,7 +73,7 @@ def _rows_at_once(file: Any, name: str) -> int:
             f"{name} has {largest // 2**20} MiB in one row group; at most {_MOST_UNFOLDED // 2**20} MiB are read. "
             "Split the file."
         )
-    return max(1, min(_MOST_ROWS_AT_ONCE, _MOST_UNFOLDED // max(largest, 1)))
+    return max(1, min(_MOST_ROWS_AT_ONCE, _MOST_AT_ONCE // max(largest, 1)))
 
 
 def _to_row(value: object) -> tuple[Row, int]:

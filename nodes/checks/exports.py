@@ -86,9 +86,10 @@ def _fed_by(
         kinds: Kinds of node to look for, and the input of each.
     """
     for node_id, node in graph.items():
-        kind = str(node.get("class_type")) if isinstance(node, Mapping) else ""
-        inputs = node["inputs"] if kind in kinds and "inputs" in node else None
-        link = inputs.get(kinds[kind]) if isinstance(inputs, Mapping) else None
+        if not isinstance(node, Mapping) or str(node.get("class_type")) not in kinds:
+            continue
+        inputs = node.get("inputs")
+        link = inputs.get(kinds[str(node["class_type"])]) if isinstance(inputs, Mapping) else None
         if is_link(link) and link[0] == source and link[1] == output:
             yield node_id, node
 

@@ -105,3 +105,24 @@ def test_a_file_takes_no_more_memory_than_is_stated(bomb, tmp_path):
     assert (message or "") in error
     assert bool(count) == (message is None), error
     assert peak < BOUND, f"{peak / 2**20:.0f} MiB"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a process's memory otherwise")
+@pytest.mark.parametrize(
+    "text", ["a" * 1_000_000, "a" * 900_000 + "\U0001f600"], ids=["one", "wide"]
+)
+def test_a_parquet_file_takes_no_more_memory_either(text, tmp_path):
+    """A long text that half a million rows share has a few bytes for each of them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    shared = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 400_000), [text])
+    parquet.write_table(pyarrow.table({"prompt": shared}), tmp_path / "x.parquet")
+    small = pyarrow.table({"prompt": ["a"]})
+    parquet.write_table(small, tmp_path / "small.parquet")
+    names = [str(tmp_path / "small.parquet"), str(tmp_path / "x.parquet")]
+    command = [sys.executable, "-c", CHILD, *names]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    count, error, peak = json.loads(found.stdout)
+    assert count == 0
+    assert "bad rows" in error or "64 MiB of text" in error
+    assert peak < BOUND, f"{peak / 2**20:.0f} MiB"

@@ -131,7 +131,7 @@ FILES = {
     "row.jsonl": (b'{"prompt": "' + b"a" * 2_000_000 + b'"}', "longer than"),
     "long.txt": (b"a" * 200_000, "at most 100000"),
     "size.txt": (b"a\n" * (33 * 2**20), "more than 64 MiB"),
-    "binary.txt": (b"\xff\xfe\x00\x01", "not UTF-8"),
+    "binary.txt": (b"\xff\xfe\x00\x01", "must be UTF-8"),
     "role.jsonl": (b'{"prompt": [{"role": "root", "content": "x"}]}', "role must be one of"),
     "quotes.csv": (b'prompt\n"' + b"a" * 200_000, "not valid CSV"),
     "wide.csv": (b"prompt" + b"," * 1000 + b"\nx", "at most 1000 are allowed"),
