@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePath
+from typing import Any
 
 from ..gdpo.errors import WorkflowError, shorten
 from ..gdpo.policies.policy import Policy
@@ -64,7 +65,7 @@ class GDPOLoadRun:
         }
 
     @classmethod
-    def IS_CHANGED(cls, run: object = None, **_: object) -> str:
+    def IS_CHANGED(cls, run: Any = None, **_: object) -> str:
         """Changes when the run has grown; must not fail."""
         try:
             return str((resolve_output(run, what="run") / HISTORY_FILE).stat().st_mtime_ns)
