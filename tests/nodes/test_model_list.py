@@ -69,4 +69,4 @@ def test_folders_that_may_not_be_read_are_passed_over():
             host.configure(None)
             for folder in ("closed", "listed"):
                 (root / folder).chmod(0o755)
-    assert (list(found[0]), found[1]) == (["good"], {})
+    assert (list(found[0]), list(found[1])) == (["good"], ["good/config.json"])
