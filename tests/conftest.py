@@ -24,7 +24,7 @@ SHARED = "GDPO_TEST_SHARED"  # name of the variable that holds the path of a sha
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the tests of killed trainings and of random damage run for longer than each change deserves."""
-    parser.addoption("--kills", type=int, default=8, help="number of trainings to kill")
+    parser.addoption("--kills", type=int, default=6, help="number of trainings to kill")
     parser.addoption(
         "--cases", type=int, default=0, help="random cases of each fuzz test; 0: as many as usual"
     )

@@ -21,7 +21,7 @@ from crash_server import BROKEN, OK, REFUSED
 
 STEPS, MORE = 4, 6
 CHANGES = 65  # of files, in a training of so many steps; the kills are spread over them
-USUAL_KILLS = 8  # the option's default
+USUAL_KILLS = 6  # the option's default
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked")
 
@@ -137,6 +137,8 @@ def test_a_damaged_file_never_gives_another_result(server, references, unfinishe
         for name in [*DAMAGES, "missing"]:
             if name == "newer" and file.name not in {"run.json", "state.json"}:
                 continue
+            if "step-000002" in file.parts and name not in {"flipped", "missing"}:
+                continue  # the older checkpoint, which is read when the newest is damaged
             folder = tmp_path / "run"
             shutil.copytree(unfinished, folder)
             if name == "missing":

@@ -97,8 +97,6 @@ BOMBS: dict[str, Callable[[Path], None]] = {
     "template: long text": template("{{ 'a '*1000000*50 }}"),
     "template: lipsum": template("{{ lipsum(n=1000000) }}"),
     "template: power": template("{{ 9**(9**(9**9)) }}"),
-    "template: join": template("{{ (['a'*1000000]*4000)|join }}"),
-    "template: indent": template("{{ ('a\n'*100000)|indent(1000000) }}"),
     "template: lists": template(
         "{% set n = namespace(x=[1]) %}{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}"
     ),

@@ -62,7 +62,6 @@ KINDS = [
     *(Pattern(), Pattern("{a}:{b}", ignore_case=True), Pattern(r"[^a](\d)\w?$", "regex")),
     *(JSONSchema(json.dumps(schema)) for schema in SCHEMAS),
     *(AnswerMatch(mode=mode, partial_credit=True) for mode in ("contains", "exact")),
-    AnswerMatch(mode="numeric"),
     AnswerMatch(mode="numeric", tolerance=1e12),
     *(Repetition(), Repetition(size=20)),
 ]

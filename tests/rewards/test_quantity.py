@@ -165,7 +165,7 @@ _SCRAPS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_is_taken_as_a_reference_is_right_as_an_answer_and_nothing_is_an_error(seed):
     random_ = random.Random(seed)
     for _ in range(3000):
