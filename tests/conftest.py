@@ -39,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave out of every later garbage collection what the imports made, which is most of what there is."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # of all tests, some will need these anyway
+        import peft  # noqa: F401
+        import transformers.models.llama.modeling_llama  # noqa: F401
     gc.freeze()
 
 
