@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 
 from ..errors import shorten
+from ..strict_json import finite_float, refuse_constant
 
 MAX_COLUMNS = 1_000
 MAX_DEPTH = 64
@@ -90,17 +90,6 @@ def check_surrogates(content: str, value: object) -> None:
         raise BadRowError("holds half of a surrogate pair, which is not text") from error
 
 
-def _refuse_constant(name: str) -> float:
-    raise BadRowError(f"{name} is not a JSON number")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise BadRowError(f"the number {shorten(digits, 30)} is too large")
-    return value
-
-
 def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -111,8 +100,8 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant,
-    parse_float=_finite_float,
+    parse_constant=refuse_constant,
+    parse_float=finite_float,
     object_pairs_hook=_without_doubles,
 )
 # Finds where a value ends whose content cannot be used.

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from ..options import check_options, option
 from ..prompts import Prompt
-from .schema_validator import MAX_DEPTH, depth_of, fits, make_validator, refuse_constant
+from ..strict_json import refuse_constant
+from .schema_validator import MAX_DEPTH, depth_of, fits, make_validator
 from .scorer import Completion
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..errors import RewardError, shorten
 from ..libraries import needed
+from ..strict_json import finite_float, refuse_constant
 from .bounded_regex import compile_pattern
 from .schema_keywords import match_pattern, multiple_of, unique_items
 
@@ -78,7 +78,7 @@ def _draft(schema: dict) -> Any:
 
 def _parse_schema(text: str) -> dict:
     try:
-        schema = json.loads(text, parse_constant=refuse_constant, parse_float=_finite)
+        schema = json.loads(text, parse_constant=refuse_constant, parse_float=finite_float)
     except RecursionError:
         schema = None  # Refused below, with everything else that is too deep.
     except ValueError as error:
@@ -155,18 +155,6 @@ def _timed(check: Any) -> Any:
         yield from check(validator, value, instance, schema) or ()
 
     return timed_check
-
-
-def refuse_constant(name: str) -> None:
-    """Refuse what Python takes for a number in JSON, and nobody else does."""
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {shorten(digits, 30)} is too large")
-    return value
 
 
 def depth_of(value: object) -> int:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from ..errors import TrainingError, shorten
 from ..plain_files import open_plain
+from ..strict_json import refuse_constant
 from .record import CompletionRecord, StepRecord, completion_from_json, step_from_json
 from .sequence import check_names, check_order, join_record
 from .shape import MisfitError
@@ -122,7 +123,7 @@ def _read_records(
         if not line.strip():
             continue
         try:
-            record = from_json(json.loads(line.decode("utf-8"), parse_constant=_refuse_constant))
+            record = from_json(json.loads(line.decode("utf-8"), parse_constant=refuse_constant))
         except (ValueError, RecursionError, MisfitError) as error:
             if not line.endswith(b"\n") and not isinstance(error, MisfitError):
                 return
@@ -155,7 +156,3 @@ def _damaged(file: Path, number: int, problem: object) -> TrainingError:
 
 def _one_line(problem: object) -> str:
     return f"{type(problem).__name__}: {shorten(str(problem), 120)}"
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

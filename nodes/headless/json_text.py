@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 
 from ...gdpo.errors import shorten
+from ...gdpo.strict_json import finite_float, refuse_constant
 
 MAX_DEPTH = 64  # of brackets in each other; a workflow needs four
 MAX_DIGITS = 400  # of a whole number; more are no float either
@@ -24,9 +24,9 @@ def parse_json(text: str) -> object:
     try:
         value = json.loads(
             text,
-            parse_constant=_refuse_constant,
+            parse_constant=refuse_constant,
             parse_int=_read_int,
-            parse_float=_read_float,
+            parse_float=finite_float,
             object_pairs_hook=_refuse_doubles,
         )
     except RecursionError as error:
@@ -48,21 +48,10 @@ def _check_depth(value: object) -> None:
     raise ValueError("nested too deeply")
 
 
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _read_int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number has {len(digits)} digits, at most {MAX_DIGITS} are taken")
     return int(digits)
-
-
-def _read_float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{shorten(text)} is too large for a number")
-    return number
 
 
 def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
