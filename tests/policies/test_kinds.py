@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,3 +188,43 @@ def test_a_lack_of_memory_is_not_blamed_on_the_folder(tiny_folder, monkeypatch, 
     message = refusal(tiny_folder)
     assert "free memory of 'cpu' in fp32" in message
     assert "complete" not in message
+
+
+# Of Gemma 3n, Qwen 2, MiniMax, Qwen 2 MoE and LongCat: sizes and places, with the words of counts in their names.
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vocab_size_per_layer_input", 262_144),
+        ("max_window_layers", 62),
+        ("block_size", 256),
+        ("shared_expert_intermediate_size", 5632),
+        ("expert_ffn_hidden_size", 200_000),
+        ("num_nextn_predict_layers", 500),
+        ("no_rope_layer_interval", 400),
+    ],
+)
+def test_a_size_is_not_taken_for_a_number_of_layers_or_experts(tiny_folder, tmp_path, name, value):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    change(folder / "config.json", **{name: value})
+    assert load_policy(folder, device="cpu").base.model.config.num_hidden_layers < 60
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "num_blocks"],
+)
+def test_a_number_of_layers_is_known_by_each_of_its_names(tiny_folder, tmp_path, name):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    change(folder / "config.json", **{name: 10**6})
+    with pytest.raises(PolicyError, match="layers with"):
+        load_policy(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts"]
+)
+def test_a_number_of_experts_is_known_by_each_of_its_names(tiny_folder, tmp_path, name):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    change(folder / "config.json", **{name: 10**6})
+    with pytest.raises(PolicyError, match="1000000 experts"):
+        load_policy(folder, device="cpu")
