@@ -167,7 +167,7 @@ def main() -> int:
         except queue.Empty:
             return 0
         reply, broken = answer(request)
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(json.dumps({**reply, "last": broken}) + "\n")
         replies.flush()
         if broken:
             return 1

@@ -74,5 +74,6 @@ def _count(tokenizer: Any, texts: Sequence[str]) -> list[int]:
         add_special_tokens=plain,
         return_attention_mask=False,
         return_token_type_ids=False,
+        verbose=False,  # one that is too long is told as such
     )
     return [len(ids) for ids in made["input_ids"]]
