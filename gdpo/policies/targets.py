@@ -31,7 +31,7 @@ def find_targets(model: Any) -> list[str]:
     Raises:
         PolicyError: There is no such layer.
     """
-    apart = _passed_apart(model)
+    apart = passed_apart(model)
     names = [name for name, module in model.named_modules() if apart.get(module)]
     names = kept_targets(model, names)
     if not names:
@@ -74,7 +74,7 @@ def left_as_it_is(model: Any) -> str | None:
     )
 
 
-def _passed_apart(model: Any) -> dict[Any, bool]:
+def passed_apart(model: Any) -> dict[Any, bool]:
     """Tell of each linear layer that a pass runs whether its input holds the completions side by side."""
     from transformers.pytorch_utils import Conv1D
 

@@ -51,7 +51,7 @@ class RewardGradients:
             advantages: A, `(K, N)`.
             seed: Seed of the sketches' signs; another one each step averages their error out.
         """
-        self._modules = _lora_linears(model)
+        self._modules = lora_linears(model)
         weight = self._modules[0].weight
         kind = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
         rows = torch.cat([combination[None], advantages]) / len(combination)
@@ -169,7 +169,7 @@ class _ReportingLinear(torch.autograd.Function):
         return gradients @ weight, None, None
 
 
-def _lora_linears(model: Any) -> list[Any]:
+def lora_linears(model: Any) -> list[Any]:
     """Return the A and B matrices of the adapter that is being trained, as the linear modules they are.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ...gdpo.errors import ExportError, WorkflowError
+from ...gdpo.errors import ExportError, WorkflowError, joined
 from ...gdpo.export.checks import plan_export
 from ...gdpo.export.formats import FORMATS
 from ...gdpo.llamacpp.runtime import runtime_remedy, runtime_version
@@ -34,18 +34,29 @@ def check_exports(
 
     Raises:
         ExportError: An export cannot succeed; the message names its node.
+        PreflightError: Several cannot.
     """
     graph = workflow if isinstance(workflow, Mapping) else {}
-    for export, node in _fed_by(graph, str(node_id), _MODEL, {_EXPORT: "model"}):
+    found = list(_refusals(model, folder, graph, str(node_id)))
+    if found:
+        raise joined(found)
+
+
+def _refusals(
+    model: Policy, folder: Path, graph: Mapping[str, object], node_id: str
+) -> Iterator[ExportError]:
+    """Yield what is wrong with each export, and each use of its file."""
+    for export, node in _fed_by(graph, node_id, _MODEL, {_EXPORT: "model"}):
         try:
             types, name = _asked(node)
             target = folder / "gguf"
             plan_export(model, target, export_stem(target, name or folder.name, types), types)
         except (ExportError, WorkflowError) as error:
-            raise ExportError(f"{_label(export, node)}: {error} {_WHEN}") from error
+            yield ExportError(f"{_label(export, node)}: {error} {_WHEN}")
+            continue
         for user, one in _fed_by(graph, export, _FILE, _RUNNERS):
             if runtime_version() is None:
-                raise ExportError(
+                yield ExportError(
                     f"{_label(user, one)}: needs llama-cpp-python, which is not installed: {runtime_remedy()}. {_WHEN}"
                 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ...gdpo.errors import PolicyError, TrainingError
@@ -16,17 +16,12 @@ from ...gdpo.memory import (
     show,
 )
 from ...gdpo.objective.objective import Objective
-from ...gdpo.policies.chat import encode_prompts
 from ...gdpo.policies.configuration import read_config
 from ...gdpo.policies.loading import find_folder
 from ...gdpo.policies.policy import Policy
-from ...gdpo.prompts import Prompt
 from ...gdpo.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
-
-# Prompts whose tokens are counted, the longest texts: enough to find the longest one, or nearly.
-_COUNTED = 64
 
 
 def before_loading(
@@ -75,20 +70,25 @@ def _name(source: Path | str) -> str:
 
 
 def before_training(
-    policy: Policy, prompts: Sequence[Prompt], objective: Objective, settings: TrainSettings
+    policy: Policy, longest: int, objective: Objective, settings: TrainSettings
 ) -> tuple[str, str]:
     """Return a line on what the training needs, or on what to change where it does not fit; and the table.
+
+    Args:
+        policy: Start of the training.
+        longest: Tokens of the longest prompt.
+        objective: The rewards and the method.
+        settings: Settings of the training.
 
     Raises:
         TrainingError: The device could not hold it even if nothing else were on it.
     """
     base = policy.base
-    longest = sorted(prompts, key=lambda prompt: len(prompt.text), reverse=True)[:_COUNTED]
     facts = {
         "rewards": len(objective.rewards),
         "precision": base.precision,
         "device": base.device,
-        "prompt_tokens": max(len(made.ids) for made in encode_prompts(base.tokenizer, longest)),
+        "prompt_tokens": longest,
         "adapter": policy.adapter.config if policy.adapter else None,
         "loaded": True,
     }
