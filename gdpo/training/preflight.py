@@ -25,6 +25,7 @@ from ..settings import TrainSettings
 from .disk_space import check_space
 from .feasibility import check_adapter, check_method, check_optimizer
 from .fitting import check_prompts
+from .rehearsal import rehearse
 
 # What a host asks besides, given the tokens of the longest prompt that fits; it raises a `GDPOError` to refuse.
 Check = Callable[[int], None]
@@ -101,6 +102,7 @@ def preflight(planned: Planned, held: ExitStack, progress: Progress) -> Any:
         progress.poll()
         answers.ask(partial(check, longest))
     answers.finish()
+    rehearse(model, policy.base, planned.prompts, settings, progress.poll)
     _tell_left_out(model, progress)
     return model
 

@@ -111,7 +111,8 @@ class RewardGradients:
             name = names[id(self._modules[min(self._silent)])]
             raise TrainingError(
                 f"{len(self._silent)} of the adapter's {len(self._modules)} matrices took no part in the pass, so they "
-                f"would never be trained: {shorten(name, 160)}; train a fresh adapter, which leaves such layers out."
+                f"would never be trained: {shorten(name, 160)}; train a fresh adapter, or, if it is one, another model "
+                f"than {model.config.model_type!r}."
             )
 
     def _reporting(self, index: int) -> Any:

@@ -162,3 +162,38 @@ def test_a_matrix_that_takes_no_part_in_the_pass_is_an_error(tmp_path):
     policy = Policy(policy_of(module).base, adapter)
     with pytest.raises(TrainingError, match=r"2 of the adapter's 6 matrices.*tower\.lora_A"):
         train(policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
+
+
+def sparse_model():
+    """A tiny model whose attention chooses its tokens by an indexer, which no gradient reaches."""
+    if not hasattr(transformers, "DeepseekV32Config"):
+        pytest.skip(f"transformers {transformers.__version__} knows no such model")
+    sizes = {"index_n_heads": 2, "index_head_dim": 16, "index_topk": 4}
+    latent = dict.fromkeys(("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "v_head_dim"), 8)
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    config = transformers.DeepseekV32Config(
+        vocab_size=len(make_tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        moe_intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        qk_rope_head_dim=8,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=2,
+        **sizes,
+        **latent,
+        **experts,
+    )
+    torch.manual_seed(0)
+    module = transformers.DeepseekV32ForCausalLM(config).eval()
+    module.name_or_path = "sparse"
+    return module.requires_grad_(False)
+
+
+def test_layers_that_only_choose_tokens_get_no_adapter():
+    found = find_targets(sparse_model())
+    assert found
+    assert not [name for name in found if "indexer" in name]
