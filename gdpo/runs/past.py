@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import TrainingError, shorten
 from .differences import OLD_DIGITS, OLD_ROWS, ROWS
@@ -54,11 +54,15 @@ def read_past(content: Mapping[str, Any], folder: Path) -> Drawn | None:
     entry = content.get(PAST)
     if entry is None:
         return None
-    rows = _sums(entry.get("rows")) if isinstance(entry, dict) else None
-    numbers = [entry.get("epoch"), entry.get("begun")] if isinstance(entry, dict) else []
-    if not rows or not all(type(n) is int and 0 <= n <= len(rows) for n in numbers):
+    found = entry if isinstance(entry, dict) else {}
+    rows, epoch, begun = _sums(found.get("rows")), found.get("epoch"), found.get("begun")
+    if not rows or not _is_count(epoch, len(rows)) or not _is_count(begun, len(rows)):
         raise _damaged(folder, f"`{PAST}` is {shorten(entry)}")
-    return Drawn(tuple(rows), *numbers)
+    return Drawn(tuple(rows), epoch, begun)
+
+
+def _is_count(value: object, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def continued(drawn: Drawn) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..errors import PolicyError, joined
+from ..errors import PolicyError
 from ..policies.base import Base
 from ..policies.chat import context_length
 from ..policies.measuring import count_tokens
@@ -98,14 +98,14 @@ class _Rows:
         )
 
 
-def check_prompts(
+def measure_prompts(
     base: Base,
     prompts: Sequence[Prompt],
     heldout: Sequence[Prompt],
     new_tokens: int,
     progress: Progress,
-) -> int:
-    """Return how many tokens the longest prompt has that fits; at least 1.
+) -> tuple[int, list[PolicyError]]:
+    """Return how many tokens the longest prompt has that fits, at least 1; and an error for each kind of those that do not.
 
     Args:
         base: The model, whose tokenizer and context count.
@@ -115,8 +115,7 @@ def check_prompts(
         progress: Receives the number of measured prompts, and may stop the work by raising.
 
     Raises:
-        PolicyError: Some prompts cannot be used, or the worker cannot.
-        PreflightError: There are several such findings.
+        PolicyError: The worker cannot be used.
     """
     limit, found = context_length(base.model), list[PolicyError]()
     total, done, longest = len(prompts) + len(heldout), 0, 1
@@ -126,9 +125,7 @@ def check_prompts(
         found += about.refusals()
         longest, done = max(longest, about.longest), done + len(rows)
     progress.phase("checking", total, total)
-    if found:
-        raise joined(found)
-    return longest
+    return longest, found
 
 
 def _measure(

@@ -24,7 +24,7 @@ from ..rewards.coverage import check_coverage
 from ..settings import TrainSettings
 from .disk_space import check_space
 from .feasibility import check_adapter, check_method, check_optimizer
-from .fitting import check_prompts
+from .fitting import measure_prompts
 from .rehearsal import rehearse
 
 # What a host asks besides, given the tokens of the longest prompt that fits; it raises a `GDPOError` to refuse.
@@ -67,6 +67,10 @@ class _Answers:
         except GDPOError as error:
             self._refusals.append(error)
             return None
+
+    def add(self, refusals: Sequence[GDPOError]) -> None:
+        """Keep refusals."""
+        self._refusals += refusals
 
     def finish(self) -> None:
         """Refuse the training if any question did."""
@@ -117,9 +121,10 @@ def _ask_about_rows(planned: Planned, answers: _Answers, progress: Progress) -> 
     told = answers.ask(partial(check_coverage, rewards, *rows, poll=progress.poll))
     for line in told or ():
         progress.notice(line)
-    return (
-        answers.ask(partial(check_prompts, planned.policy.base, *rows, new_tokens, progress)) or 1
-    )
+    measure = partial(measure_prompts, planned.policy.base, *rows, new_tokens, progress)
+    longest, refusals = answers.ask(measure) or (1, [])
+    answers.add(refusals)
+    return longest
 
 
 def _refuse_no_prompts() -> None:
