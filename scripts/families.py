@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,14 @@ def save_tiny(kind: str, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     default = AutoConfig.for_model(kind)
     text = default.get_text_config()
-    known = {name: value for name, value in SMALL.items() if hasattr(text, name)}
+    entries = text.to_dict()
+    known = {name: value for name, value in SMALL.items() if name in entries}
+    if "kv_lora_rank" in known:  # latent attention has widths of its own
+        known.pop("head_dim", None)
     known["vocab_size"] = len(tokenizer)
-    if isinstance(default.to_dict().get("layer_types"), list):
-        known["layer_types"] = [text.layer_types[0], text.layer_types[-1]]
+    if isinstance(entries.get("layer_types"), list):
+        kinds = list(dict.fromkeys(entries["layer_types"]))
+        known["layer_types"] = [kinds[0], kinds[-1]]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(type(text)(**known))
     model.save_pretrained(folder)
@@ -94,7 +99,7 @@ def attempt(kind: str, folder: Path, *, export: bool) -> dict[str, str]:
         save_tiny(kind, folder / "model")
         found["made"] = "yes"
         _use(folder, found, export=export)
-    except Exception as error:  # the families' own, of any kind
+    except Exception as error:  # noqa: BLE001  the families' own, of any kind
         stage = next(name for name in stages if name not in found)
         found[stage] = f"{type(error).__name__}: {error}".splitlines()[0]
     return found
@@ -144,8 +149,8 @@ def _attempt_alone(kind: str, folder: Path, result: Path, export: bool) -> None:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
-    sys.stdout = sys.stderr = Path(os.devnull).open("w")
-    result.write_text(json.dumps(attempt(kind, folder, export=export)))
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        result.write_text(json.dumps(attempt(kind, folder, export=export)))
 
 
 def table(found: dict[str, dict[str, str]]) -> str:

@@ -161,7 +161,9 @@ def test_a_matrix_that_takes_no_part_in_the_pass_is_an_error(tmp_path):
     adapter = read_adapter(shell)
     unwrap(shell)
     policy = Policy(policy_of(module).base, adapter)
-    with pytest.raises(TrainingError, match=r"not every completion passes by itself.*tower\.lora_A"):
+    with pytest.raises(
+        TrainingError, match=r"not every completion passes by itself.*tower\.lora_A"
+    ):
         train(policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
 
 
@@ -198,3 +200,37 @@ def test_layers_that_only_choose_tokens_get_no_adapter():
     found = find_targets(sparse_model())
     assert found
     assert not [name for name in found if "indexer" in name]
+
+
+def bert():
+    """A model whose output head is more than one matrix: the update's pass goes past the rest of it."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    config = transformers.BertConfig(
+        vocab_size=len(make_tokenizer()), num_hidden_layers=1, is_decoder=True, **sizes
+    )
+    torch.manual_seed(0)
+    module = transformers.BertLMHeadModel(config).eval().requires_grad_(False)
+    module.name_or_path = "bert"
+    return module
+
+
+def without_cache():
+    """A model whose cached pass is broken, as those of some hybrid families are."""
+    module = random_model("olmo2")
+    inner = module.forward
+
+    def forward(*args, past_key_values=None, **options):
+        if past_key_values is not None:
+            raise ValueError("`get_seq_length` can only be called on attention layers")
+        return inner(*args, **options)
+
+    module.forward = forward
+    return module
+
+
+@pytest.mark.parametrize(("make", "family"), [(bert, "bert"), (without_cache, "olmo2")])
+def test_a_family_that_cannot_be_trained_is_named_before_the_first_step(make, family, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingError, match=f"model.*{family}|{family}.*models"):
+        train(policy_of(make()), PROMPTS, objective(), SETTINGS, folder)
+    assert not (folder / "history.jsonl").exists()
