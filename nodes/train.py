@@ -75,7 +75,7 @@ class GDPOTrain:
                 "existing_run": choice(
                     [CONTINUE, FRESH],
                     f"{CONTINUE}: a run of this name with the same settings goes on where it stopped, or is re-used if "
-                    f"it is finished; only steps may differ. {FRESH}: always begin a new run under the next free name. "
+                    f"it is finished; only steps may differ, and prompts that it has not used yet. {FRESH}: always begin a new run under the next free name. "
                     "No run is ever overwritten.",
                 ),
             },

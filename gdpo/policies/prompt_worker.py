@@ -28,7 +28,6 @@ limited: Callable[[int, int], AbstractContextManager[None]] = globals()["limited
 _IDLE_SECONDS = 600.0
 _MAX_REPLY = 64 * 2**20
 _KEPT = 2  # tokenizers
-_MOST_THREADS = 4  # that make tokens of several prompts at once
 _TOGETHER = 64  # conversations that are rendered under one limit
 _PROBES = (
     [["user", "Hello! How can you help me today? 123"]],
@@ -162,8 +161,6 @@ def main() -> int:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)  # what libraries print is no reply
     sys.modules["torch"] = None  # type: ignore[assignment]
-    # A thread for each processor would take the memory of a request on a large machine.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(_MOST_THREADS))
     while True:
         try:
             request = json.loads(lines.get(timeout=_IDLE_SECONDS))

@@ -1,6 +1,6 @@
 """A run's folder: its lock, its checkpoints and its records.
 
-The same settings continue the run in it, other settings are refused: nothing that was trained is overwritten.
+The same settings and used rows continue the run in it, others are refused: nothing that was trained is overwritten.
 """
 
 from __future__ import annotations

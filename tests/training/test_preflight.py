@@ -82,7 +82,8 @@ def test_all_findings_are_in_one_message_with_a_line_for_each(
         weighting=Weighting("fails", "", fails),
     )
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: Disk(10**6, 10**6, 10))
-    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    for name in ("bitsandbytes", "bitsandbytes.optim"):  # as if it were not installed
+        monkeypatch.setitem(sys.modules, name, None)
     error = refused(
         tiny_policy,
         tmp_path / "run",
