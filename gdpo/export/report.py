@@ -13,6 +13,9 @@ from .formats import FORMATS, limit, limit_beside
 from .tensors import Tensors, count_tensors
 from .verify import FileCheck
 
+# From so large a ratio on it is said: the base came out of a quantised file.
+_ROUNDED_BEFORE = 1.5
+
 
 @dataclass(frozen=True)
 class Report:
@@ -112,7 +115,7 @@ def judge(
         problems.append(f"llama.cpp wrote no {tensor} tensor but {', '.join(types)}")
     verdict = f"KL {check.kl:.2g} and top-1 {check.top1:.2f} are within the limits of {kind}"
     if not problems and check.base_kl is not None:
-        verdict = f"KL {check.kl:.2g} is what {kind} costs: the base alone loses {check.base_kl:.2g} on the same texts"
+        verdict = f"KL {check.kl:.2g} is what {kind} costs: {_base_loss(check)}"
     notes = [*(problems or [verdict]), *check.notes, fallen]
     return not problems, "; ".join(filter(None, notes))
 
@@ -126,9 +129,15 @@ def _far(kind: str, precision: str, check: FileCheck) -> list[str]:
     """Say that a file is too far from the model: for its type, and beside the base quantised in the same way."""
     allowed, beside = limit(kind, precision), ""
     if check.base_kl is not None:
-        allowed = limit_beside(kind, precision, check.base_kl)
-        beside = f" beside the base, which loses {check.base_kl:.2g}"
+        allowed = limit_beside(kind, precision, check.base_kl, check.rounding)
+        beside = f": {_base_loss(check)}"
     if check.kl <= allowed:
         return []
     found = f"the next-token distributions differ by a KL of {check.kl:.2g}"
     return [f"{found}, over {allowed:.2g} for {kind}{beside}"]
+
+
+def _base_loss(check: FileCheck) -> str:
+    found = f"the base alone loses {check.base_kl:.2g} on the same texts"
+    again = f", of weights that are rounded {check.rounding:.2g} times less"
+    return found + again if check.rounding >= _ROUNDED_BEFORE else found

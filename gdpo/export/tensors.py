@@ -81,8 +81,21 @@ def count_tensors(path: Path, kind: str) -> Tensors:
     return Tensors(dict(types.most_common()), dict(fell_back.most_common()), bits, row)
 
 
-def check_rounding(exact: Path, path: Path, poll: Callable[[], None]) -> tuple[str, ...]:
-    """Compare a file's weights with those that they were rounded from, and tell what else became of them.
+@dataclass(frozen=True)
+class Rounding:
+    """What became of weights on their way into a file.
+
+    Attributes:
+        problems: What rounding does not explain.
+        error: Mean over the matrices of |q - w|^2 / |w|^2.
+    """
+
+    problems: tuple[str, ...]
+    error: float
+
+
+def check_rounding(exact: Path, path: Path, poll: Callable[[], None]) -> Rounding:
+    """Compare a file's weights with those that they were rounded from.
 
     Args:
         exact: The F16 or F32 file of the same model.
@@ -93,31 +106,36 @@ def check_rounding(exact: Path, path: Path, poll: Callable[[], None]) -> tuple[s
     found = {tensor.name: tensor for tensor in read_table(path)}
     odd = sorted(set(sources) ^ set(found))
     if odd:
-        return (f"its tensors are others than those of {exact.name}, {odd[0]} for one",)
-    wrong = []
+        return Rounding(
+            (f"its tensors are others than those of {exact.name}, {odd[0]} for one",), 0.0
+        )
+    wrong, errors = [], []
     for name, tensor in found.items():
         poll()
-        reason = _compare(_sample(exact, sources[name]), _sample(path, tensor), tensor.type)
+        reason, error = _compare(_sample(exact, sources[name]), _sample(path, tensor), tensor.type)
         wrong += [f"{name} ({reason})"] if reason else []
+        errors += [error] if len(tensor.shape) > 1 else []
+    mean = sum(errors) / max(1, len(errors))
     if not wrong:
-        return ()
+        return Rounding((), mean)
     more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-    return (f"rounding does not explain the weights of {wrong[0]}{more}",)
+    return Rounding((f"rounding does not explain the weights of {wrong[0]}{more}",), mean)
 
 
-def _compare(exact: np.ndarray, rounded: np.ndarray, kind: str) -> str:
-    """Tell how far weights are from what rounding to the type `kind` makes of others; empty if they are not."""
+def _compare(exact: np.ndarray, rounded: np.ndarray, kind: str) -> tuple[str, float]:
+    """Return how weights differ from what rounding to the type `kind` makes of others, if they do; and |q - w|^2 / |w|^2."""
     if exact.shape != rounded.shape:
-        return f"of the shape {rounded.shape}, not {exact.shape}"
+        return f"of the shape {rounded.shape}, not {exact.shape}", 0.0
     norm = float(np.vdot(exact, exact))
     if norm == 0.0:
-        return "" if not rounded.any() else "not zero"
+        return ("not zero" if rounded.any() else ""), 0.0
     factor = float(np.vdot(exact, rounded)) / norm
     rest = float(np.linalg.norm(rounded - factor * exact)) / norm**0.5
+    error = rest**2 + (factor - 1.0) ** 2
     most_off, most_lost = _LOSSES.get(kind, _COARSE)
     if not abs(factor - 1.0) <= most_off:
-        return f"{factor:.3g} times as large"
-    return "" if rest <= most_lost else f"{rest:.2g} of their norm differs"
+        return f"{factor:.3g} times as large", error
+    return ("" if rest <= most_lost else f"{rest:.2g} of their norm differs"), error
 
 
 def _sample(path: Path, tensor: Tensor) -> np.ndarray:

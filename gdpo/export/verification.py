@@ -49,11 +49,14 @@ def verify_files(
     rounded = [kind for kind in paths if kind not in PLAIN_TYPES]
     known = {source: compare(source)} if rounded else {}
     checks = {kind: known.get(path) or compare(path) for kind, path in paths.items()}
+    errors = {}
     for kind in rounded:
-        more = _wrong_source(wide, job.plan.precision, known[source])
-        more += check_rounding(source, paths[kind], job.progress.poll)
-        checks[kind] = replace(checks[kind], problems=(*more, *checks[kind].problems))
-    return checks | _beside_the_base(job, rounded, checks, material)
+        lost = check_rounding(source, paths[kind], job.progress.poll)
+        more = (*_wrong_source(wide, job.plan.precision, known[source]), *lost.problems)
+        problems = (*more, *checks[kind].problems)
+        checks[kind] = replace(checks[kind], problems=problems)
+        errors[kind] = lost.error
+    return checks | _beside_the_base(job, checks, errors, material)
 
 
 def _wrong_source(wide: str, precision: str, check: FileCheck) -> tuple[str, ...]:
@@ -64,12 +67,15 @@ def _wrong_source(wide: str, precision: str, check: FileCheck) -> tuple[str, ...
 
 
 def _beside_the_base(
-    job: Job, rounded: Sequence[str], checks: Mapping[str, FileCheck], material: Material
+    job: Job, checks: Mapping[str, FileCheck], errors: Mapping[str, float], material: Material
 ) -> dict[str, FileCheck]:
-    """Return the checks of files that are far from the model for no other reason than their type, beside the base."""
+    """Return the checks of files that are far from the model for no other reason than their type, beside the base.
+
+    `errors` are the mean square rounding errors of the files that rounding made.
+    """
     far = [
         kind
-        for kind in rounded
+        for kind in errors
         if is_far(kind, job.plan.precision, checks[kind])
         and math.isfinite(checks[kind].kl)
         and not checks[kind].problems
@@ -77,7 +83,10 @@ def _beside_the_base(
     if not far:
         return {}
     if job.policy.adapter is None:  # it is the base
-        losses = {kind: checks[kind].kl for kind in far}
+        losses = {kind: (checks[kind].kl, errors[kind]) for kind in far}
     else:
         losses = base_losses(job, far, material)
-    return {kind: replace(checks[kind], base_kl=loss) for kind, loss in losses.items()}
+    return {
+        kind: replace(checks[kind], base_kl=kl, rounding=errors[kind] / error if error else 1.0)
+        for kind, (kl, error) in losses.items()
+    }

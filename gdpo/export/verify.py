@@ -39,6 +39,7 @@ class FileCheck:
         notes: What is worth to be known.
         base_kl: The same mean of the base alone, quantised in the same way, on the same texts; None if it was not
             measured.
+        rounding: How many times the mean square rounding error of the base's weights that of the file's is.
     """
 
     kl: float
@@ -47,6 +48,7 @@ class FileCheck:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     base_kl: float | None = None
+    rounding: float = 1.0
 
 
 def compare_file(

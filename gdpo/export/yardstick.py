@@ -13,16 +13,21 @@ from dataclasses import replace
 
 from ..policies.policy import Policy, attached
 from .conversion import Job, convert, quantize
-from .formats import DIRECT_TYPES, wide_type
+from .formats import wide_type
 from .material import Material, reference_logits
 from .merge import full_precision, save_merged
+from .tensors import check_rounding
 from .verify import compare_file
 
 logger = logging.getLogger(__name__)
 
 
-def base_losses(job: Job, kinds: Sequence[str], material: Material) -> dict[str, float]:
-    """Return the mean KL(base || base in the type) in nats per token of each type, on the trained policy's answers.
+def base_losses(
+    job: Job, kinds: Sequence[str], material: Material
+) -> dict[str, tuple[float, float]]:
+    """Return what each type costs the base on the trained policy's answers: the KL and the rounding error.
+
+    The KL is the mean of KL(base || base in the type) in nats per token, the error that of `check_rounding`.
 
     Args:
         job: The export.
@@ -49,14 +54,11 @@ def base_losses(job: Job, kinds: Sequence[str], material: Material) -> dict[str,
         reference = reference_logits(model, material, job.progress)
         save_merged(model, plan.source, folder / "merged")
     files, losses = convert(alone), {}
+    exact = files[wide_type(tuple(files))]
     for kind in kinds:
-        path = (
-            files[kind]
-            if kind in DIRECT_TYPES
-            else quantize(alone, files[wide_type(tuple(files))], kind)
-        )
+        path = files.get(kind) or quantize(alone, exact, kind)
         found = compare_file(path, policy, material, reference, folder, job.progress)
-        losses[kind] = found.kl
+        losses[kind] = found.kl, check_rounding(exact, path, job.progress.poll).error
         path.unlink()
     shutil.rmtree(folder)
     return losses
