@@ -19,7 +19,7 @@ from ..polling import polled
 from ..progress import Progress
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
-from ..rollouts import sample
+from ..rollouts import Rollouts, sample
 from ..runs.run_file import read_run
 from ..settings import TrainSettings
 
@@ -98,30 +98,49 @@ def gather(policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> Mat
             poll=progress.poll,
         )
     rendered = tuple(made.text for made in encode_prompts(tokenizer, chosen))
-    sequences: list[tuple[int, ...]] = []
-    last: list[int] = []
-    said, ended = set(), set()
-    for row, answer in enumerate(rollouts.completions):
-        asked = rollouts.prompt_ids[row][rollouts.prompt_mask[row].bool()].tolist()
-        ids = rollouts.completion_ids[row][rollouts.completion_mask[row].bool()].tolist()
-        said |= set(ids if answer.truncated else ids[:-1])
-        ended |= set() if answer.truncated else set(ids[-1:])
-        if sum(last) < _POSITIONS:
-            sequences.append((*asked, *ids))
-            last.append(min(len(sequences[-1]), _SEQUENCE))
+    sequences, last = _sequences(rollouts)
+    said, ended = _tokens(rollouts)
     pairs = zip(rendered, rollouts.completions, strict=True)
     return Material(
         prompts=chosen,
         rendered=rendered,
         answered=tuple(text + answer.text for text, answer in pairs),
         plain=not tokenizer.chat_template,
-        sequences=tuple(sequences),
-        last=tuple(last),
+        sequences=sequences,
+        last=last,
         answers=rollouts.completions,
-        said=frozenset(said),
-        ended=frozenset(ended),
+        said=said,
+        ended=ended,
         new_tokens=new_tokens,
     )
+
+
+def _sequences(rollouts: Rollouts) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Return token ids of as many prompts with their answers as are compared, and how many positions of each."""
+    sequences: list[tuple[int, ...]] = []
+    last: list[int] = []
+    for row in range(len(rollouts.completions)):
+        if sum(last) < _POSITIONS:
+            prompt = rollouts.prompt_ids[row][rollouts.prompt_mask[row].bool()].tolist()
+            sequences.append((*prompt, *_answer(rollouts, row)))
+            last.append(min(len(sequences[-1]), _SEQUENCE))
+    return tuple(sequences), tuple(last)
+
+
+def _tokens(rollouts: Rollouts) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the tokens within answers, and those that ended one."""
+    said: set[int] = set()
+    ended: set[int] = set()
+    for row, answer in enumerate(rollouts.completions):
+        ids = _answer(rollouts, row)
+        end = [] if answer.truncated else ids[-1:]
+        ended.update(end)
+        said.update(ids[: len(ids) - len(end)])
+    return frozenset(said), frozenset(ended)
+
+
+def _answer(rollouts: Rollouts, row: int) -> list[int]:
+    return rollouts.completion_ids[row][rollouts.completion_mask[row].bool()].tolist()
 
 
 def _choose(

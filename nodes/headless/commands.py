@@ -130,7 +130,9 @@ def describe(summary: Mapping[str, Any], prompt: str, path: Path) -> str:
         kl = "" if file["kl"] is None else f", KL {file['kl']:.2g}"
         bits = f", {file['bits_per_weight']:.1f} bits per weight"
         fallen = sum(file["fell_back"].values())
-        others = f", {fallen} tensors fell back to {' / '.join(file['fell_back'])}" if fallen else ""
+        others = (
+            f", {fallen} tensors fell back to {' / '.join(file['fell_back'])}" if fallen else ""
+        )
         lines.append(f"  {file['path']} ({verdict}{kl}{bits}{others})")
     return "\n".join([*lines, *(f"  {summary[key]}" for key in ("plot", "history")), f"  {path}"])
 
