@@ -40,7 +40,7 @@ class Job:
 def convert(job: Job) -> dict[str, Path]:
     """Write the types that the converter writes by itself into the work folder."""
     files = {kind: job.work / f"{job.name}-{kind}.gguf" for kind in job.plan.direct}
-    expected = sum(_expected_bytes(job, kind) for kind in files)
+    expected = sum(map(job.plan.bytes, files))
     request = {
         "task": "Converting to GGUF",
         "converter": str(job.plan.converter),
@@ -66,13 +66,9 @@ def quantize(job: Job, source: Path, kind: str) -> Path:
         "target": str(target),
         "ftype": FORMATS[kind].ftype,
     }
-    poll = _watch(job, f"Quantise to {kind}", [target], _expected_bytes(job, kind))
+    poll = _watch(job, f"Quantise to {kind}", [target], job.plan.bytes(kind))
     run_worker(LLAMA_WORKER, request, poll=poll)
     return target
-
-
-def _expected_bytes(job: Job, kind: str) -> int:
-    return int(job.plan.parameters * FORMATS[kind].bits / 8)
 
 
 def _watch(job: Job, phase: str, paths: Collection[Path], expected: int) -> Callable[[], None]:

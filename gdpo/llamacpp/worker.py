@@ -55,10 +55,10 @@ def quantize(request: dict, log: Log) -> Iterator[dict]:
 
 
 def logits(request: dict, log: Log) -> Iterator[dict]:
-    """Compare material for one GGUF: its tokens for texts, its chat texts, its logits for token ids.
+    """Compare material for one GGUF: its tokens for texts, its chat texts, its end tokens, its logits for token ids.
 
-    `output` receives the logits of all positions of all `sequences`, one after the other, as float32
-    (positions, vocabulary). The key-value cache is float32 and flash attention off, so that nothing
+    `output` receives the logits of the `last` positions of each of `sequences`, or of all, one after the other, as
+    float32 (positions, vocabulary). The key-value cache is float32 and flash attention off, so that nothing
     but the weights differs from the model that was exported.
     """
     vocabulary = open_file(request["gguf"], log, vocab_only=True)
@@ -67,9 +67,11 @@ def logits(request: dict, log: Log) -> Iterator[dict]:
         "rendered": [
             render(vocabulary, messages, _limited) for messages in request["conversations"]
         ],
+        "ends": list(filter(_end_test(vocabulary), request.get("said", ()))),
     }
     vocabulary.close()
     sequences = request["sequences"]
+    last = request.get("last") or [len(sequence) for sequence in sequences]
     longest = max(map(len, sequences))
     llm = open_file(
         request["gguf"],
@@ -80,16 +82,24 @@ def logits(request: dict, log: Log) -> Iterator[dict]:
         type_v=_F32,
         flash_attn=False,
     )
-    shape = (sum(map(len, sequences)), llm.n_vocab())
+    shape = (sum(last), llm.n_vocab())
     output = np.lib.format.open_memmap(request["output"], "w+", dtype=np.float32, shape=shape)
     row = 0
-    for sequence in sequences:
-        llm.reset()
-        llm.eval(sequence)
-        output[row : row + len(sequence)] = llm.scores[: len(sequence)]
-        row += len(sequence)
+    for sequence, count in zip(sequences, last, strict=True):
+        output[row : row + count] = _last_logits(llm, sequence, count)
+        row += count
         yield {"positions": row}
     output.flush()
+
+
+def _last_logits(llm: Any, sequence: Sequence[int], count: int) -> np.ndarray:
+    """Return the logits of the last positions; those before take no memory, which with a large vocabulary is much."""
+    start = len(sequence) - count
+    llm.reset()
+    for part, wanted in ((sequence[:start], False), (sequence[start:], True)):
+        llm._logits_all = wanted  # its memory for them was reserved when the file was opened, and is used when written
+        llm.eval(part)
+    return llm.scores[start : len(sequence)]
 
 
 def generate(request: dict, log: Log) -> Iterator[dict]:
