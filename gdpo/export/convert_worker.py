@@ -3,8 +3,8 @@
 The converter must see the gguf library of its own commit and changes global state, hence a process of its own.
 Only its command line is stable between commits, so that is what is called; the one thing changed is
 the tokenizer check: the converter knows byte-pair tokenizers by a hash of their output and refuses every
-vocabulary it has not met. Here such a vocabulary is taken by its split rule instead. (The export then
-compares both tokenizers, so a wrong guess cannot pass.)
+vocabulary it has not met. Here such a vocabulary is taken by its split rule instead, and that of a base
+from a GGUF file as that file has it. (The export then compares both tokenizers, so a wrong guess cannot pass.)
 
 The converter asks transformers in many places to run code that comes with a model. `forbid_remote_code` takes that
 away from the library itself before the converter is loaded.
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _SCRIPT = "convert_hf_to_gguf.py"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -73,6 +74,8 @@ def convert(request: dict) -> Iterator[dict]:
     forbid_remote_code()
     module = _load(Path(request["converter"]))
     _accept_unknown_vocabularies(module, Path(request["model"]))
+    if request.get("vocabulary"):
+        _take_vocabulary(module, Path(request["vocabulary"]))
     for kind, path in request["outputs"]:
         sys.argv = [_SCRIPT, "--outfile", path, "--outtype", kind.lower()]
         sys.argv += ["--model-name", request["name"], request["model"]]
@@ -120,10 +123,34 @@ def _load(folder: Path) -> ModuleType:
     return module
 
 
-def _accept_unknown_vocabularies(module: ModuleType, model: Path) -> None:
-    # Newer commits keep the classes in a package, older ones in the script.
+def _text_models(module: ModuleType) -> Any:
+    """Return the class of all text models; newer commits keep it in a package, older ones in the script."""
     holder = sys.modules.get("conversion", module)
-    owner = getattr(holder, "TextModel", None) or holder.Model
+    return getattr(holder, "TextModel", None) or holder.Model
+
+
+def _take_vocabulary(module: ModuleType, file: Path) -> None:
+    """Let every text model write the tokenizer's entries as they were in the GGUF file that it comes from."""
+    import gguf
+
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    owner = _text_models(module)
+    begin = owner.__init__
+
+    def begin_with_vocabulary(self: Any, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+
+        def set_vocab() -> None:
+            for key, kind, value in entries:
+                self.gguf_writer.add_key_value(key, value, gguf.GGUFValueType(kind))
+
+        self.set_vocab = set_vocab
+
+    owner.__init__ = begin_with_vocabulary
+
+
+def _accept_unknown_vocabularies(module: ModuleType, model: Path) -> None:
+    owner = _text_models(module)
     known = owner.get_vocab_base_pre
 
     def get_vocab_base_pre(self: object, tokenizer: object) -> str:

@@ -39,6 +39,8 @@ PROBES = (
     "Ça coûte cher, n'est-ce pas? I'LL CHECK; they've left.",
     "naïve 😀👍🏽 → ok",
 )
+# Tokens of each of them: a few positions show another weight, and are cheap in a large model.
+PROBE_TOKENS = 32
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..plain_files import read_text
 from ..policies.digest import TOKENIZER_FILES
 from ..policies.loading import load_policy
 from ..policies.policy import Policy
+from ..unpacking.folder import is_gguf
 
 
 def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
@@ -24,10 +25,12 @@ def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
     Raises:
         ExportError: The files are no longer those that the policy was trained on.
     """
-    base = load_policy(source, precision=precision, device="cpu").base
+    origin = Path(policy.base.source)
+    origin = origin if is_gguf(origin) else source
+    base = load_policy(origin, precision=precision, device="cpu").base
     if (base.digest, base.texts) != (policy.base.digest, policy.base.texts):
         raise ExportError(
-            f"The model in {str(source)!r} has changed since it was loaded for training; restore its files, or load "
+            f"The model in {str(origin)!r} has changed since it was loaded for training; restore its files, or load "
             "and train it again."
         )
     return Policy(base, policy.adapter)

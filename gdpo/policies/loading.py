@@ -1,9 +1,10 @@
-"""Loading a model from a stranger's folder or the hub: safetensors alone, none of its code, nothing else fetched."""
+"""Loading a stranger's model: safetensors or a GGUF file alone, none of its code, nothing else fetched."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from ..allocator import returning_freed_memory
 from ..errors import PolicyError, shorten
 from ..out_of_memory import is_out_of_memory
+from ..unpacking.folder import is_gguf, naming, unpack
 from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument, load_report
@@ -43,12 +45,13 @@ def load_policy(
     allow_download: bool = False,
     poll: Callable[[], None] = lambda: None,
 ) -> Policy:
-    """Load a causal language model from a folder, or by hub id, as an untrained policy.
+    """Load a causal language model from a folder, a GGUF file, or by hub id, as an untrained policy.
 
-    Only safetensors are read and no code that comes with a model is run.
+    Only safetensors and GGUF files are read and no code that comes with a model is run.
 
     Args:
-        model: A folder with `config.json`, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        model: A folder with `config.json`, a GGUF file (of a split model any part), or a hub id such as
+            `Qwen/Qwen2.5-0.5B-Instruct`.
         precision: One of `PRECISIONS`; "auto" is bf16 (fp16 on old cards) on CUDA and fp32 on a CPU.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:0".
         allow_download: Whether a hub id may be fetched; otherwise only the local cache is read.
@@ -60,23 +63,41 @@ def load_policy(
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
-    folder = find_folder(source, allow_download)
-    config = read_config(folder, poll)
-    tokenizer = _load_tokenizer(source, folder)
-    with returning_freed_memory(device):
-        module = _load_model(source, folder, config, precision, device)
-    check_architectures(read_json(folder / "config.json"), module, source)
-    check_ids(module, tokenizer, source)
+    folder = find_folder(source, allow_download, poll)
+    with _naming(source, folder):
+        config = read_config(folder, poll)
+        tokenizer = _load_tokenizer(source, folder)
+        with returning_freed_memory(device):
+            module = _load_model(source, folder, config, precision, device)
+        check_architectures(read_json(folder / "config.json"), module, source)
+        check_ids(module, tokenizer, source)
     if not tokenizer.chat_template:
         logger.warning(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
         )
-    sums = digest_folder(folder), digest_texts(folder)
-    return Policy(Base(module, tokenizer, source, precision, device, *sums))
+    return Policy(Base(module, tokenizer, source, precision, device, *_sums(source, folder, poll)))
+
+
+def _sums(source: str, folder: Path, poll: Callable[[], None]) -> tuple[str, Mapping[str, str]]:
+    """Return what stands for the content of the model's weights, and of its tokenizer."""
+    if _is_file(source):
+        found = unpack(Path(source), poll)
+        return found.digest, found.texts
+    return digest_folder(folder), digest_texts(folder)
+
+
+def _is_file(source: str) -> bool:
+    return is_gguf(Path(source)) and Path(source).is_file()
+
+
+def _naming(source: str, folder: Path) -> AbstractContextManager[None]:
+    return naming(Path(source), folder) if _is_file(source) else nullcontext()
 
 
 def _resolve_source(model: str | Path) -> str:
     folder = Path(model)
+    if _is_file(str(folder)):
+        return str(folder)
     check_no_file(folder)
     if not folder.is_dir():
         if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
@@ -85,14 +106,16 @@ def _resolve_source(model: str | Path) -> str:
     return str(folder)
 
 
-def find_folder(source: str, allow_download: bool) -> Path:
-    """The model's folder; of a hub id, that in the local cache, fetched if that is allowed.
+def find_folder(source: str, allow_download: bool, poll: Callable[[], None] = lambda: None) -> Path:
+    """The model's folder; of a GGUF file, what it is made into; of a hub id, its place in the local cache.
 
     Libraries are given folders only: with a hub id some of them ask the hub whatever they are told.
 
     Raises:
-        PolicyError: A hub id is not in the cache and may not or cannot be fetched.
+        PolicyError: A hub id is not in the cache and may not or cannot be fetched; a GGUF file is no model to train.
     """
+    if _is_file(source):
+        return unpack(Path(source), poll).folder
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download

@@ -1,0 +1,172 @@
+"""A tokenizer from a GGUF file: what transformers makes of it, put right where llama.cpp splits texts otherwise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .header import Header
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{_TAIL}"
+_QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{_TAIL}"
+_QWEN35 = (
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_GPT4O = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# How llama.cpp splits texts into words, by its own names; None is GPT-2's way.
+_SPLITS: dict[str, str | None] = {
+    **dict.fromkeys(("gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "gigachat"), None),
+    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2", "pixtral"), _LLAMA3),
+    **dict.fromkeys(("dbrx", "smaug-bpe"), _LLAMA3),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan"), _QWEN2),
+    **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "minimax-m2"), _GPT4O),
+    "qwen35": _QWEN35,
+    "tekken": _TEKKEN,
+}
+# Digits stand alone, and the rest is split in GPT-2's way.
+_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+# A word that is in the vocabulary is taken whole, whatever the merges say.
+_WHOLE_WORDS = {"llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2", "pixtral", "tekken"}
+# These begin a text with the start token where the file says nothing of it.
+_STARTED = {"llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2", "pixtral", "tekken"}
+# Tokens that end an answer in llama.cpp, whatever the file calls its end.
+_ENDS = (
+    *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>"),
+    *("<|eom_id|>", "<EOT>", "_<EOT>", "<|end_of_text|>", "<end_of_utterance>"),
+)
+_NAMED_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_SPECIAL = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+}
+_KINDS = {"gpt2", "llama", "gemma4"}
+
+
+class SplitError(ValueError):
+    """The file's texts are split into words in a way that is not known here; the message is for the user."""
+
+
+def check_kind(header: Header) -> None:
+    """Refuse a kind of tokenizer that cannot be made again.
+
+    Raises:
+        SplitError: The message names it.
+    """
+    kind, split = (header.text(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
+    if kind not in _KINDS:
+        raise SplitError(f"its tokenizer is of the kind {kind[:40]!r}")
+    if kind == "gpt2" and split not in {*_SPLITS, *_DIGITS, "", "default"}:
+        raise SplitError(f"its tokenizer splits texts by the rule {split[:40]!r}")
+
+
+def write_tokenizer(header: Header, source: Path, folder: Path) -> None:
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json into a folder.
+
+    Args:
+        header: The file's header.
+        source: The file, as transformers reads it.
+        folder: Where to write.
+    """
+    from transformers import AutoTokenizer
+
+    made: Any = AutoTokenizer.from_pretrained(
+        str(source.parent), gguf_file=source.name, local_files_only=True
+    )
+    file = folder / "tokenizer.json"
+    made.backend_tokenizer.save(str(file))
+    content = json.loads(file.read_text(encoding="utf-8"))
+    _put_right(content, header)
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    _write(folder / "tokenizer_config.json", _describe(header))
+    ends = _end_ids(header)
+    _write(folder / "generation_config.json", {"eos_token_id": ends} if ends else {})
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def _put_right(content: dict[str, Any], header: Header) -> None:
+    """Change a tokenizer.json into what llama.cpp does with the file."""
+    split = header.text("tokenizer.ggml.pre")
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    if header.text("tokenizer.ggml.model") == "gpt2":
+        rule = _SPLITS.get(split)
+        parts: list[dict[str, Any]] = [{**level, "use_regex": rule is None}]
+        if split in _DIGITS:
+            parts.insert(0, {"type": "Digits", "individual_digits": True})
+        if rule:
+            parts.insert(0, _isolated(rule))
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
+        content["decoder"] = {**level, "use_regex": True}
+        content["model"]["ignore_merges"] = split in _WHOLE_WORDS
+    start = header.value("tokenizer.ggml.bos_token_id")
+    content["post_processor"] = (
+        _starting(header.value("tokenizer.ggml.tokens")[start], start)
+        if start is not None and _starts(header)
+        else {**level, "use_regex": True}
+        if header.text("tokenizer.ggml.model") == "gpt2"
+        else None
+    )
+
+
+def _isolated(rule: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": rule}, "behavior": "Isolated", "invert": False}
+
+
+def _starts(header: Header) -> bool:
+    """Tell whether a text begins with the start token."""
+    usual = header.text("tokenizer.ggml.model") != "gpt2"
+    usual = usual or header.text("tokenizer.ggml.pre") in _STARTED
+    return bool(header.value("tokenizer.ggml.add_bos_token", usual))
+
+
+def _starting(token: str, number: int) -> dict[str, Any]:
+    """Return the step that puts a token before a text."""
+    first = {"SpecialToken": {"id": token, "type_id": 0}}
+    text, other = ({"Sequence": {"id": one, "type_id": 0}} for one in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, text],
+        "pair": [first, text, other],
+        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]}},
+    }
+
+
+def _describe(header: Header) -> dict[str, Any]:
+    """Return a tokenizer_config.json."""
+    tokens = header.value("tokenizer.ggml.tokens")
+    found: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+    }
+    for name, key in _SPECIAL.items():
+        number = header.value(f"tokenizer.ggml.{key}")
+        if isinstance(number, int) and 0 <= number < len(tokens):
+            found[name] = tokens[number]
+    template = header.text("tokenizer.chat_template")
+    return {**found, "chat_template": template} if template else found
+
+
+def _end_ids(header: Header) -> list[int]:
+    """Return the tokens that end an answer."""
+    tokens = header.value("tokenizer.ggml.tokens")
+    kinds = header.value("tokenizer.ggml.token_type") or []
+    named = {header.value(f"tokenizer.ggml.{key}") for key in _NAMED_ENDS} - {None}
+    special = (index for index, kind in enumerate(kinds) if kind in (3, 4))
+    return sorted(named | {index for index in special if tokens[index] in _ENDS})
