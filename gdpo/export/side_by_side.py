@@ -6,6 +6,7 @@ without any error, so the two are run on a few texts.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import PolicyError, shorten
+from ..errors import InferenceError, PolicyError, shorten
 from ..llamacpp.runtime import LLAMA_WORKER, runtime_remedy, runtime_version
 from ..policies.chat import encode_prompts, encode_texts
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..prompts import Prompt
-from ..unpacking.folder import is_gguf
+from ..unpacking.folder import is_gguf, unpack
 from ..workers.process import run_worker
 from .in_memory import LIMITS, probe_policy, unexplained
 from .material import PROBE_TOKENS, PROBES
 from .verify import divergence
+
+logger = logging.getLogger(__name__)
 
 # Llama.cpp rounds what it multiplies packed weights with to 8 bits, which the loaded model does not: of random models,
 # which lose the most, measured up to 0.02 of the logits' variance. A wrong scale or order gives 0.3 and more.
@@ -48,8 +51,8 @@ class Agreement:
     positions: int
 
 
-def agreement(policy: Policy, poll: Callable[[], None] = lambda: None) -> Agreement | None:
-    """Compare a base that was loaded from a GGUF file with the file; None of any other base.
+def agreement(policy: Policy, poll: Callable[[], None] = lambda: None) -> Agreement:
+    """Compare a base that was loaded from a GGUF file with the file.
 
     Args:
         policy: A policy without an adapter.
@@ -57,10 +60,9 @@ def agreement(policy: Policy, poll: Callable[[], None] = lambda: None) -> Agreem
 
     Raises:
         PolicyError: They read a text or compute otherwise; the message says what to do.
+        InferenceError: Llama.cpp cannot run the file.
     """
     source, tokenizer = Path(policy.base.source), policy.base.tokenizer
-    if not is_gguf(source) or runtime_version() is None:
-        return None
     texts = [*PROBES, encode_prompts(tokenizer, [_PROMPT], poll=poll)[0].text]
     own = encode_texts(tokenizer, texts)
     with tempfile.TemporaryDirectory(prefix="gdpo-") as folder:
@@ -75,7 +77,7 @@ def agreement(policy: Policy, poll: Callable[[], None] = lambda: None) -> Agreem
             "sequences": [ids[:PROBE_TOKENS] for ids in own[: len(PROBES)]],
             "output": str(output),
         }
-        found = run_worker(LLAMA_WORKER, request, poll=poll, error=PolicyError)[0]["tokens"]
+        found = run_worker(LLAMA_WORKER, request, poll=poll, error=InferenceError)[0]["tokens"]
         logits = np.load(output)
     _check_tokens(source, texts, own, found)
     return _judged(policy, logits, poll)
@@ -113,8 +115,26 @@ def _judged(policy: Policy, logits: np.ndarray, poll: Callable[[], None]) -> Agr
     return Agreement(kl, top1, share, row)
 
 
-def tell(found: Agreement | None) -> str:
-    """Return in words how near the two are."""
-    if found is None:
-        return f"not compared with the file, because llama-cpp-python is not installed: {runtime_remedy()}"
-    return f"as the file in llama.cpp: KL {found.kl:.2g}, top-1 {found.top1:.0%} at {found.positions} positions"
+def about_file(policy: Policy, poll: Callable[[], None] = lambda: None) -> str:
+    """Return what a GGUF base was made of, and how near it is to its file; nothing of any other base.
+
+    Args:
+        policy: A policy without an adapter.
+        poll: Function that is called meanwhile; it may raise to stop.
+
+    Raises:
+        PolicyError: It is another model than llama.cpp runs by the file.
+    """
+    source = Path(policy.base.source)
+    if not is_gguf(source):
+        return ""
+    about = unpack(source, poll).about
+    if runtime_version() is None:
+        return f"{about}; not compared with the file: {runtime_remedy()}"
+    try:
+        found = agreement(policy, poll)
+    except InferenceError as error:  # llama.cpp itself cannot run the file
+        logger.warning("%s", error)
+        return f"{about}; not compared with the file: {error}"
+    nearness = f"KL {found.kl:.2g}, top-1 {found.top1:.0%} at {found.positions} positions"
+    return f"{about}; beside the file in llama.cpp: {nearness}"

@@ -64,7 +64,7 @@ def load_policy(
     precision = resolve_precision(precision, device)
     source = _resolve_source(model)
     folder = find_folder(source, allow_download, poll)
-    with _naming(source, folder):
+    with naming_source(source, folder):
         config = read_config(folder, poll)
         tokenizer = _load_tokenizer(source, folder)
         with returning_freed_memory(device):
@@ -90,15 +90,16 @@ def _is_file(source: str) -> bool:
     return is_gguf(Path(source)) and Path(source).is_file()
 
 
-def _naming(source: str, folder: Path) -> AbstractContextManager[None]:
-    return naming(Path(source), folder) if _is_file(source) else nullcontext()
+def naming_source(source: str | Path, folder: Path) -> AbstractContextManager[None]:
+    """Let errors inside the block name a GGUF file, and not the temporary folder that was made of it."""
+    return naming(Path(source), folder) if _is_file(str(source)) else nullcontext()
 
 
 def _resolve_source(model: str | Path) -> str:
     folder = Path(model)
+    check_no_file(folder)
     if _is_file(str(folder)):
         return str(folder)
-    check_no_file(folder)
     if not folder.is_dir():
         if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
             raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")

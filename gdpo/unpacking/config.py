@@ -53,7 +53,6 @@ def read_config(header: Header, folder: str, name: str) -> Any:
 
     if header.architecture in _read_anew():
         return AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
-    check_keys(header)
     read = modeling_gguf_pytorch_utils.load_gguf_checkpoint(f"{folder}/{name}")["config"]
     kind = read.pop("model_type")
     read.pop("_model_name_or_path", None)
@@ -61,10 +60,16 @@ def read_config(header: Header, folder: str, name: str) -> Any:
 
 
 def check_keys(header: Header) -> None:
-    """Refuse a key of the architecture that neither transformers nor this module reads."""
+    """Refuse a key of the architecture that neither transformers nor this module reads.
+
+    Raises:
+        UnreadError: The message names the key.
+    """
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     own = header.architecture
+    if own in _read_anew():  # by functions, which do not say what they read
+        return
     read = {*_MENDED, *_HARMLESS}
     for table in (own, own.replace("moe", "_moe"), own.replace("-", "_")):
         read |= GGUF_CONFIG_MAPPING.get(table, {}).keys()
@@ -102,6 +107,13 @@ def _mends(header: Header, read: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     if header.architecture == "gpt2":
         yield "n_positions", of("context_length")
         yield "n_inner", of("feed_forward_length")
+    if header.architecture.startswith(
+        "qwen"
+    ):  # the default is a number of layers that it need not have
+        yield "max_window_layers", of("block_count")
+    for part in ("bos", "eos", "padding"):  # a default may be no token of this vocabulary
+        number = header.value(f"tokenizer.ggml.{part}_token_id")
+        yield f"{part[:3]}_token_id", number
     yield "vocab_size", len(header.value("tokenizer.ggml.tokens"))
     layers = of("block_count")
     if header.architecture in _OTHER_SCALE:

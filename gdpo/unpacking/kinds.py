@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import PolicyError, shorten
+from .config import UnreadError, check_keys
 from .header import Header, Tensor
 from .tokenizer import SplitError, check_kind
 
@@ -52,7 +53,7 @@ def check_kind_of_file(parts: Sequence[Header]) -> None:
     _check_architecture(header)
     for part in parts:
         _check_tensors(part)
-    _check_tokens(header)
+    _check_contents(header)
 
 
 def supported_architectures() -> list[str]:
@@ -127,7 +128,8 @@ def tensor_bytes(tensor: Tensor, header: Header | None = None) -> int:
     return tensor.elements // block * size
 
 
-def _check_tokens(header: Header) -> None:
+def _check_contents(header: Header) -> None:
+    """Refuse a vocabulary, or numbers of the architecture, that would not be read right."""
     tokens: Any = header.value("tokenizer.ggml.tokens")
     if not isinstance(tokens, list) or not tokens or not all(isinstance(t, str) for t in tokens):
         raise PolicyError(
@@ -135,10 +137,11 @@ def _check_tokens(header: Header) -> None:
         )
     try:
         check_kind(header)
-    except SplitError as error:
+        check_keys(header)
+    except (SplitError, UnreadError) as error:
         raise PolicyError(
-            f"{str(header.path)!r} cannot be used: {error}, which cannot be made again here; choose the model's folder "
-            "with config.json, tokenizer.json and *.safetensors."
+            f"{str(header.path)!r} cannot be used: {error}; choose the model's folder with config.json, tokenizer.json "
+            "and *.safetensors."
         ) from error
 
 

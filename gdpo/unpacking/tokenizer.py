@@ -57,6 +57,11 @@ _SPECIAL = {
 _KINDS = {"gpt2", "llama", "gemma4"}
 
 
+# Of the kinds of tokens: those with a meaning, such as the end of an answer, and those of whoever made the file.
+_CONTROL, _USERS = 3, 4
+_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+
+
 class SplitError(ValueError):
     """The file's texts are split into words in a way that is not known here; the message is for the user."""
 
@@ -69,9 +74,13 @@ def check_kind(header: Header) -> None:
     """
     kind, split = (header.text(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
     if kind not in _KINDS:
-        raise SplitError(f"its tokenizer is of the kind {kind[:40]!r}")
+        raise SplitError(
+            f"its tokenizer is of the kind {kind[:40]!r}, which cannot be made again here"
+        )
     if kind == "gpt2" and split not in {*_SPLITS, *_DIGITS, "", "default"}:
-        raise SplitError(f"its tokenizer splits texts by the rule {split[:40]!r}")
+        raise SplitError(
+            f"its tokenizer splits texts by the rule {split[:40]!r}, which is not known here"
+        )
 
 
 def write_tokenizer(header: Header, source: Path, folder: Path) -> None:
@@ -82,6 +91,7 @@ def write_tokenizer(header: Header, source: Path, folder: Path) -> None:
         source: The file, as transformers reads it.
         folder: Where to write.
     """
+    import transformers
     from transformers import AutoTokenizer
 
     made: Any = AutoTokenizer.from_pretrained(
@@ -92,7 +102,7 @@ def write_tokenizer(header: Header, source: Path, folder: Path) -> None:
     content = json.loads(file.read_text(encoding="utf-8"))
     _put_right(content, header)
     file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    _write(folder / "tokenizer_config.json", _describe(header))
+    _write(folder / "tokenizer_config.json", _describe(header, _plain_class(transformers)))
     ends = _end_ids(header)
     _write(folder / "generation_config.json", {"eos_token_id": ends} if ends else {})
 
@@ -103,26 +113,50 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 
 def _put_right(content: dict[str, Any], header: Header) -> None:
     """Change a tokenizer.json into what llama.cpp does with the file."""
-    split = header.text("tokenizer.ggml.pre")
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    if header.text("tokenizer.ggml.model") == "gpt2":
-        rule = _SPLITS.get(split)
-        parts: list[dict[str, Any]] = [{**level, "use_regex": rule is None}]
-        if split in _DIGITS:
-            parts.insert(0, {"type": "Digits", "individual_digits": True})
-        if rule:
-            parts.insert(0, _isolated(rule))
-        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
-        content["decoder"] = {**level, "use_regex": True}
-        content["model"]["ignore_merges"] = split in _WHOLE_WORDS
+    tokens = header.value("tokenizer.ggml.tokens")
+    words = header.text("tokenizer.ggml.model") == "gpt2"
+    _keep_own(content, tokens)
+    if words:
+        _split_words(content, header.text("tokenizer.ggml.pre"))
+        _spell_whole(content, tokens, header.value("tokenizer.ggml.token_type") or [])
     start = header.value("tokenizer.ggml.bos_token_id")
-    content["post_processor"] = (
-        _starting(header.value("tokenizer.ggml.tokens")[start], start)
-        if start is not None and _starts(header)
-        else {**level, "use_regex": True}
-        if header.text("tokenizer.ggml.model") == "gpt2"
-        else None
-    )
+    content["post_processor"] = {**_LEVEL, "use_regex": True} if words else None
+    if start is not None and _starts(header):
+        content["post_processor"] = _starting(tokens[start], start)
+
+
+def _keep_own(content: dict[str, Any], tokens: list[str]) -> None:
+    """Take out what a class of transformers has added: the file has no weights for it."""
+    vocabulary, count = content["model"]["vocab"], len(tokens)
+    if isinstance(vocabulary, dict):
+        content["model"]["vocab"] = {word: i for word, i in vocabulary.items() if i < count}
+    added = content.get("added_tokens") or []
+    content["added_tokens"] = [one for one in added if one["id"] < count]
+
+
+def _split_words(content: dict[str, Any], split: str) -> None:
+    rule = _SPLITS.get(split)
+    parts: list[dict[str, Any]] = [{**_LEVEL, "use_regex": rule is None}]
+    if split in _DIGITS:
+        parts.insert(0, {"type": "Digits", "individual_digits": True})
+    if rule:
+        parts.insert(0, _isolated(rule))
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
+    content["normalizer"] = None
+    content["decoder"] = {**_LEVEL, "use_regex": True}
+    content["model"]["ignore_merges"] = split in _WHOLE_WORDS
+
+
+def _spell_whole(content: dict[str, Any], tokens: list[str], kinds: list[int]) -> None:
+    """Take the tokens that are found whole in any text as the file spells them, and no others."""
+    whole = {index: kind for index, kind in enumerate(kinds) if kind in (_CONTROL, _USERS)}
+    vocabulary = {w: i for w, i in content["model"]["vocab"].items() if i not in whole}
+    content["model"]["vocab"] = vocabulary | {tokens[index]: index for index in whole}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    content["added_tokens"] = [
+        {"id": index, "content": tokens[index], **plain, "special": kind == _CONTROL}
+        for index, kind in whole.items()
+    ]
 
 
 def _isolated(rule: str) -> dict[str, Any]:
@@ -148,11 +182,17 @@ def _starting(token: str, number: int) -> dict[str, Any]:
     }
 
 
-def _describe(header: Header) -> dict[str, Any]:
-    """Return a tokenizer_config.json."""
+def _plain_class(transformers: Any) -> str:
+    """Return the class that takes a tokenizer.json as it is; in newer versions others have rules of their own."""
+    newer = hasattr(transformers, "TokenizersBackend")
+    return "TokenizersBackend" if newer else "PreTrainedTokenizerFast"
+
+
+def _describe(header: Header, kind: str) -> dict[str, Any]:
+    """Return a tokenizer_config.json for the class of this name."""
     tokens = header.value("tokenizer.ggml.tokens")
     found: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": kind,
         "clean_up_tokenization_spaces": False,
     }
     for name, key in _SPECIAL.items():
@@ -168,5 +208,5 @@ def _end_ids(header: Header) -> list[int]:
     tokens = header.value("tokenizer.ggml.tokens")
     kinds = header.value("tokenizer.ggml.token_type") or []
     named = {header.value(f"tokenizer.ggml.{key}") for key in _NAMED_ENDS} - {None}
-    special = (index for index, kind in enumerate(kinds) if kind in (3, 4))
+    special = (index for index, kind in enumerate(kinds) if kind in (_CONTROL, _USERS))
     return sorted(named | {index for index in special if tokens[index] in _ENDS})

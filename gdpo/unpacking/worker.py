@@ -70,7 +70,7 @@ def _load(source: Path, config: Any, dtype: str) -> Any:
     if missing:
         raise ValueError(f"it lacks {len(missing)} of the weights ({missing[0]})")
     if report["mismatched_keys"]:
-        first = sorted(map(str, report["mismatched_keys"]))[0]
+        first = min(map(str, report["mismatched_keys"]))
         raise ValueError(f"its weights have other shapes than its numbers say ({first})")
     return model
 
