@@ -104,7 +104,7 @@ class GDPOTrain:
         root = resolve_output(run_name, what="run_name").parent
         identity = identify(model, prompts, heldout, rewards, chosen)
         folder, told = _choose(root, run_name.strip(), identity, fresh=existing_run == FRESH)
-        check_exports(model, folder, workflow, unique_id)
+        check_exports(model, folder, workflow, unique_id, progress.check_interrupt)
         memory.make_room(model.base)
         notice, needed = before_training(model, (*prompts, *heldout), rewards, chosen)
         host.tell(unique_id, notice)

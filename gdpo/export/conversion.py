@@ -49,7 +49,7 @@ def convert(job: Job) -> dict[str, Path]:
         "model": str(job.work / "merged"),
         "name": job.name,
         "outputs": [[kind, str(path)] for kind, path in files.items()],
-        "vocabulary": _write_vocabulary(job),
+        "vocabulary": write_vocabulary(job.policy, job.work),
     }
     run_worker(
         CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
@@ -59,15 +59,15 @@ def convert(job: Job) -> dict[str, Path]:
     return files
 
 
-def _write_vocabulary(job: Job) -> str | None:
+def write_vocabulary(policy: Policy, folder: Path) -> str | None:
     """Write what a GGUF base says of its tokenizer, for the new files to say the same; None of any other base.
 
     The file's own words are the most faithful: a converter would have to guess them from what was made of them.
     """
-    source = Path(job.policy.base.source)
+    source = Path(policy.base.source)
     if not is_gguf(source):
         return None
-    header, target = read_parts(source)[0], job.work / "vocabulary.json"
+    header, target = read_parts(source)[0], folder / "vocabulary.json"
     entries = [
         (key, entry.kind, header.value(key))
         for key, entry in header.entries.items()

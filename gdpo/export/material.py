@@ -25,7 +25,7 @@ _NEW_TOKENS = 128
 _POSITIONS = 512
 _SEQUENCE = 256
 # Answered where no prompt of the user's is there or fits the model's context.
-_PROMPT_TEXTS = (
+PROMPT_TEXTS = (
     "Hello! How can you help me today?",
     "List three colours and say in one sentence which of them you like best.",
     "What is 12 plus 30?",
@@ -74,7 +74,7 @@ def gather(policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> Mat
     new_tokens = min(_NEW_TOKENS, limit // 2)
     encoded = zip(prompts, encode_prompts(tokenizer, prompts, poll=progress.poll), strict=True)
     fitting = [prompt for prompt, made in encoded if len(made.ids) + new_tokens <= limit]
-    chosen = tuple(fitting[:_PROMPTS]) or tuple(Prompt((("user", text),)) for text in _PROMPT_TEXTS)
+    chosen = tuple(fitting[:_PROMPTS]) or tuple(Prompt((("user", text),)) for text in PROMPT_TEXTS)
     with attached(policy) as model:
         rollouts = sample(
             model,

@@ -27,6 +27,7 @@ from .precision import is_quantised, resolve_device, resolve_precision, weights_
 from .remedies import because
 from .stranger import mark
 from .token_ids import check_ids
+from .tokenizer_class import load_tokenizer
 from .weight_files import read_weight_files
 
 logger = logging.getLogger(__name__)
@@ -143,12 +144,8 @@ def find_folder(source: str, allow_download: bool, poll: Callable[[], None] = la
 
 
 def _load_tokenizer(source: str, folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = load_tokenizer(str(folder))
     except Exception as error:
         raise PolicyError(_load_message("tokenizer", source, folder, error)) from error
     mark(tokenizer, folder)

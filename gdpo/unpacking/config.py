@@ -23,8 +23,12 @@ _MENDED = {
     *("rope.scaling.original_context_length", "rope.scaling.attn_factor"),
     *("expert_feed_forward_length", "expert_shared_feed_forward_length", "vocab_size"),
 }
-# Of how the model was trained or is told from others, which no number of a pass depends on.
-_HARMLESS = {"rope.scaling.finetuned", "tensor_data_layout", "source.huggingface.repository"}
+# Of how the model was trained or is told from others, which no number of a pass depends on; and what transformers
+# tells by the tensors that are there.
+_HARMLESS = {
+    *("rope.scaling.finetuned", "tensor_data_layout", "source.huggingface.repository"),
+    "use_parallel_residual",
+}
 # Gemma of 27 billion weights divides its queries by other numbers; llama.cpp knows it by its layers.
 _OTHER_SCALE = {"gemma2": 46, "gemma3": 62}
 _DEFAULT_BASE, _LOCAL_BASE = 10_000.0, 10_000.0
@@ -102,7 +106,7 @@ def _mends(header: Header, read: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
     }
     for key, name in named.items():
-        if of(key) is not None:
+        if of(key):  # 0 stands for none
             yield name, of(key)
     if header.architecture == "gpt2":
         yield "n_positions", of("context_length")

@@ -15,15 +15,15 @@ from .tokenizer import SplitError, check_kind
 _OTHER_NAMES = {
     "qwen2moe": ("qwen2_moe", "qwen2_moe"),
     "qwen3moe": ("qwen3_moe", "qwen3_moe"),
-    "gpt-oss": ("gpt_oss", "gpt_oss"),
     "minimax-m2": ("minimax_m2", "minimax_m2"),
     "gemma3": ("gemma3", "gemma3_text"),
     "gemma4": ("gemma4", "gemma4_text"),
     "qwen35": ("qwen35", "qwen3_5_text"),
     "qwen35moe": ("qwen35moe", "qwen3_5_moe_text"),
 }
-# Entries of transformers' table that are no architectures of llama.cpp.
-_NO_NAMES = {"general", "tokenizer", "mistral"}
+# Entries of transformers' table that are no architectures of llama.cpp, or that it reads wrong: of gpt-oss, it takes
+# the length of a key's name for the key's value.
+_NO_NAMES = {"general", "tokenizer", "mistral", "gpt_oss"}
 _KINDS = {
     "adapter": "a LoRA adapter, no whole model; choose the model that it was made for",
     "mmproj": "the part of a model that reads images, no language model; choose the file of the language model",

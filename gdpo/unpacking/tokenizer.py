@@ -91,7 +91,6 @@ def write_tokenizer(header: Header, source: Path, folder: Path) -> None:
         source: The file, as transformers reads it.
         folder: Where to write.
     """
-    import transformers
     from transformers import AutoTokenizer
 
     made: Any = AutoTokenizer.from_pretrained(
@@ -102,7 +101,7 @@ def write_tokenizer(header: Header, source: Path, folder: Path) -> None:
     content = json.loads(file.read_text(encoding="utf-8"))
     _put_right(content, header)
     file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    _write(folder / "tokenizer_config.json", _describe(header, _plain_class(transformers)))
+    _write(folder / "tokenizer_config.json", _describe(header))
     ends = _end_ids(header)
     _write(folder / "generation_config.json", {"eos_token_id": ends} if ends else {})
 
@@ -182,17 +181,12 @@ def _starting(token: str, number: int) -> dict[str, Any]:
     }
 
 
-def _plain_class(transformers: Any) -> str:
-    """Return the class that takes a tokenizer.json as it is; in newer versions others have rules of their own."""
-    newer = hasattr(transformers, "TokenizersBackend")
-    return "TokenizersBackend" if newer else "PreTrainedTokenizerFast"
-
-
-def _describe(header: Header, kind: str) -> dict[str, Any]:
-    """Return a tokenizer_config.json for the class of this name."""
+def _describe(header: Header) -> dict[str, Any]:
+    """Return a tokenizer_config.json; see `policies/tokenizer_class.py`."""
     tokens = header.value("tokenizer.ggml.tokens")
     found: dict[str, Any] = {
-        "tokenizer_class": kind,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "made_from_gguf": True,
         "clean_up_tokenization_spaces": False,
     }
     for name, key in _SPECIAL.items():
