@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..allocator import returning_freed_memory
-from ..errors import PolicyError, shorten
+from ..errors import PolicyError
 from ..out_of_memory import is_out_of_memory
-from ..unpacking.folder import is_gguf, naming, unpack
 from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument, load_report
 from .completeness import check_complete, explain_failure
 from .configuration import build, read_config
-from .digest import digest_folder, digest_texts
 from .folder_checks import read_json
-from .folder_kinds import check_no_file
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
 from .remedies import because
+from .sources import content_sums, find_folder, naming_source, resolve_source
 from .stranger import mark
 from .token_ids import check_ids
 from .tokenizer_class import load_tokenizer
@@ -32,9 +29,6 @@ from .weight_files import read_weight_files
 
 logger = logging.getLogger(__name__)
 
-# Of a hub repository, what `from_pretrained` reads: not the same weights in other formats and folders.
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-_NOT_HUB_FILES = ["consolidated*", "*/*"]
 _USUAL = "check that the folder is complete and of a causal language model"
 
 
@@ -63,7 +57,7 @@ def load_policy(
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    source = _resolve_source(model)
+    source = resolve_source(model)
     folder = find_folder(source, allow_download, poll)
     with naming_source(source, folder):
         config = read_config(folder, poll)
@@ -76,71 +70,9 @@ def load_policy(
         logger.warning(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
         )
-    return Policy(Base(module, tokenizer, source, precision, device, *_sums(source, folder, poll)))
-
-
-def _sums(source: str, folder: Path, poll: Callable[[], None]) -> tuple[str, Mapping[str, str]]:
-    """Return what stands for the content of the model's weights, and of its tokenizer."""
-    if _is_file(source):
-        found = unpack(Path(source), poll)
-        return found.digest, found.texts
-    return digest_folder(folder), digest_texts(folder)
-
-
-def _is_file(source: str) -> bool:
-    return is_gguf(Path(source)) and Path(source).is_file()
-
-
-def naming_source(source: str | Path, folder: Path) -> AbstractContextManager[None]:
-    """Let errors inside the block name a GGUF file, and not the temporary folder that was made of it."""
-    return naming(Path(source), folder) if _is_file(str(source)) else nullcontext()
-
-
-def _resolve_source(model: str | Path) -> str:
-    folder = Path(model)
-    check_no_file(folder)
-    if _is_file(str(folder)):
-        return str(folder)
-    if not folder.is_dir():
-        if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
-            raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")
-        return str(model)
-    return str(folder)
-
-
-def find_folder(source: str, allow_download: bool, poll: Callable[[], None] = lambda: None) -> Path:
-    """The model's folder; of a GGUF file, what it is made into; of a hub id, its place in the local cache.
-
-    Libraries are given folders only: with a hub id some of them ask the hub whatever they are told.
-
-    Raises:
-        PolicyError: A hub id is not in the cache and may not or cannot be fetched; a GGUF file is no model to train.
-    """
-    if _is_file(source):
-        return unpack(Path(source), poll).folder
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                source,
-                local_files_only=not allow_download,
-                allow_patterns=_HUB_FILES,
-                ignore_patterns=_NOT_HUB_FILES,
-            )
-        )
-    except Exception as error:  # of many classes: network, access, cache
-        remedy = (
-            "check the hub id and the network"
-            if allow_download
-            else "it is neither a folder nor in the local cache, and downloads are switched off"
-        )
-        reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 300)
-        raise PolicyError(
-            f"The files of {source!r} cannot be loaded: {remedy} ({reason})."
-        ) from error
+    return Policy(
+        Base(module, tokenizer, source, precision, device, *content_sums(source, folder, poll))
+    )
 
 
 def _load_tokenizer(source: str, folder: Path) -> Any:

@@ -7,16 +7,16 @@ read by transformers, or put right here, or known not to matter; any other is re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from .header import Header
-from .weights import dense
+from .rotation import UnreadError, rotation
 
 # Not read by transformers for some or all architectures, and put right below.
 _MENDED = {
     *("attention.key_length", "attention.value_length", "attention.sliding_window"),
+    "attention.layer_norm_epsilon",
     *("attention.sliding_window_pattern", "attn_logit_softcapping", "final_logit_softcapping"),
     *("context_length", "feed_forward_length", "rope.dimension_count", "rope.freq_base"),
     *("rope.freq_base_swa", "rope.scaling.type", "rope.scaling.factor"),
@@ -31,15 +31,6 @@ _HARMLESS = {
 }
 # Gemma of 27 billion weights divides its queries by other numbers; llama.cpp knows it by its layers.
 _OTHER_SCALE = {"gemma2": 46, "gemma3": 62}
-_DEFAULT_BASE, _LOCAL_BASE = 10_000.0, 10_000.0
-# Frequencies of Llama 3.1 and later come as a tensor of divisors, made by a rule with these numbers; the context is
-# that before it was made longer, 8192 in all models that Meta has published.
-_LOW, _HIGH = 1.0, 4.0
-_CONTEXTS = (8192, *(2**power for power in range(8, 18)))
-
-
-class UnreadError(ValueError):
-    """The file says something that transformers would not compute by; the message is for the user."""
 
 
 def read_config(header: Header, folder: str, name: str) -> Any:
@@ -55,7 +46,7 @@ def read_config(header: Header, folder: str, name: str) -> Any:
     """
     from transformers import AutoConfig, modeling_gguf_pytorch_utils
 
-    if header.architecture in _read_anew():
+    if header.architecture in read_anew():
         return AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
     read = modeling_gguf_pytorch_utils.load_gguf_checkpoint(f"{folder}/{name}")["config"]
     kind = read.pop("model_type")
@@ -72,7 +63,7 @@ def check_keys(header: Header) -> None:
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     own = header.architecture
-    if own in _read_anew():  # by functions, which do not say what they read
+    if own in read_anew():  # by functions, which do not say what they read
         return
     read = {*_MENDED, *_HARMLESS}
     for table in (own, own.replace("moe", "_moe"), own.replace("-", "_")):
@@ -83,10 +74,10 @@ def check_keys(header: Header) -> None:
         raise UnreadError(f"it sets {own}.{unread[0]}, which would not be computed by")
 
 
-def _read_anew() -> set[str]:
+def read_anew() -> set[str]:
     """Architectures that newer versions of transformers read by a function of their own."""
     try:
-        from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+        from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
     except ImportError:
         return set()
     return set(GGUF_CONFIG_ARCHS)
@@ -95,9 +86,10 @@ def _read_anew() -> set[str]:
 def _mends(header: Header, read: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield entries of the configuration that the file states and transformers does not read right."""
     yield from _widths(header, read)
-    yield from _rotation(header)
+    yield from rotation(header)
     yield from _biases(header)
-    of = header.of_architecture
+    yield from _tokens(header)
+    of, own = header.of_architecture, header.architecture
     named = {
         "attn_logit_softcapping": "attn_logit_softcapping",
         "final_logit_softcapping": "final_logit_softcapping",
@@ -108,22 +100,28 @@ def _mends(header: Header, read: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, name in named.items():
         if of(key):  # 0 stands for none
             yield name, of(key)
-    if header.architecture == "gpt2":
+    if own == "nemotron" and of("attention.layer_norm_epsilon"):
+        yield "norm_eps", of("attention.layer_norm_epsilon")
+    if own == "gpt2":
         yield "n_positions", of("context_length")
         yield "n_inner", of("feed_forward_length")
     if header.architecture.startswith(
         "qwen"
     ):  # the default is a number of layers that it need not have
         yield "max_window_layers", of("block_count")
+    layers = of("block_count")
+    if own in _OTHER_SCALE:
+        heads = of("embedding_length") // of("attention.head_count")
+        other = layers == _OTHER_SCALE[own]
+        yield "query_pre_attn_scalar", heads if other else of("attention.key_length", heads)
+
+
+def _tokens(header: Header) -> Iterator[tuple[str, Any]]:
+    """Yield the size of the vocabulary and its special tokens."""
     for part in ("bos", "eos", "padding"):  # a default may be no token of this vocabulary
         number = header.value(f"tokenizer.ggml.{part}_token_id")
         yield f"{part[:3]}_token_id", number
     yield "vocab_size", len(header.value("tokenizer.ggml.tokens"))
-    layers = of("block_count")
-    if header.architecture in _OTHER_SCALE:
-        heads = of("embedding_length") // of("attention.head_count")
-        other = layers == _OTHER_SCALE[header.architecture]
-        yield "query_pre_attn_scalar", heads if other else of("attention.key_length", heads)
 
 
 def _widths(header: Header, read: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -151,83 +149,3 @@ def _biases(header: Header) -> Iterator[tuple[str, Any]]:
     if header.architecture == "llama":
         yield "attention_bias", "blk.0.attn_q.bias" in names
         yield "mlp_bias", "blk.0.ffn_up.bias" in names
-
-
-def _rotation(header: Header) -> Iterator[tuple[str, Any]]:
-    """Yield how positions rotate the heads."""
-    of, own = header.of_architecture, header.architecture
-    if of("rope.freq_base") is not None:
-        yield "rope_theta", of("rope.freq_base")
-    if own == "gemma3":
-        yield "rope_local_base_freq", of("rope.freq_base_swa", _LOCAL_BASE)
-        if isinstance(of("attention.sliding_window_pattern"), int):
-            yield "sliding_window_pattern", of("attention.sliding_window_pattern")
-    elif of("rope.freq_base_swa") is not None or of("attention.sliding_window_pattern") is not None:
-        raise UnreadError("some of its layers rotate or look back otherwise than the others")
-    scaling = _scaling(header)
-    if scaling:
-        yield "rope_scaling", scaling
-    if of("rope.scaling.original_context_length") is not None:
-        yield "original_max_position_embeddings", of("rope.scaling.original_context_length")
-
-
-def _scaling(header: Header) -> dict[str, Any]:
-    of = header.of_architecture
-    kind, factor = of("rope.scaling.type", "linear"), of("rope.scaling.factor", 1.0)
-    divisors = dense(header, "rope_freqs.weight")
-    if divisors is not None:
-        return _llama3(header, divisors.tolist())
-    long, short = (dense(header, f"rope_factors_{one}.weight") for one in ("long", "short"))
-    if long is not None and short is not None:
-        return {
-            "type": "longrope",
-            "rope_type": "longrope",
-            "long_factor": long.tolist(),
-            "short_factor": short.tolist(),
-        }
-    if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
-        return {}
-    if of("rope.scaling.attn_factor", 1.0) != 1.0 or kind not in {"linear", "yarn"}:
-        raise UnreadError(f"its positions are scaled in a way that is not known here ({kind!r})")
-    scaled = {"rope_type": kind, "factor": factor}
-    if kind == "yarn":
-        scaled["original_max_position_embeddings"] = of("rope.scaling.original_context_length")
-    return scaled
-
-
-def _llama3(header: Header, divisors: list[float]) -> dict[str, Any]:
-    """Return the rule that the divisors of the frequencies are made by.
-
-    Raises:
-        UnreadError: They are made by another one.
-    """
-    of = header.of_architecture
-    width = of("attention.key_length", of("rope.dimension_count"))
-    base = of("rope.freq_base", _DEFAULT_BASE)
-    lengths = [2 * math.pi * base ** (place / width) for place in range(0, width, 2)]
-    for context in _CONTEXTS:
-        made = [_divisor(length, max(divisors), context) for length in lengths]
-        if len(made) == len(divisors) and all(
-            math.isclose(one, other, rel_tol=1e-3)
-            for one, other in zip(made, divisors, strict=True)
-        ):
-            return {
-                "rope_type": "llama3",
-                "factor": max(divisors),
-                "low_freq_factor": _LOW,
-                "high_freq_factor": _HIGH,
-                "original_max_position_embeddings": context,
-            }
-    raise UnreadError(
-        "its frequencies (rope_freqs.weight) are made by a rule that is not known here"
-    )
-
-
-def _divisor(length: float, factor: float, context: int) -> float:
-    """Return by what Llama 3 divides the frequency of a wave of so many positions."""
-    if length < context / _HIGH:
-        return 1.0
-    if length > context / _LOW:
-        return factor
-    smooth = (context / length - _LOW) / (_HIGH - _LOW)
-    return 1 / ((1 - smooth) / factor + smooth)

@@ -7,7 +7,6 @@ removed when another is made; whoever wants them again gets them made again.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,12 +16,12 @@ from shutil import disk_usage
 from tempfile import gettempdir
 
 from ..errors import GDPOError, PolicyError
-from ..plain_files import open_plain
 from ..scratch import scratch_folder
 from ..workers.process import run_worker
 from .header import Header
 from .kinds import check_kind_of_file, quantisation
 from .parts import is_gguf, join_parts, read_parts
+from .sums import digest_parts, digest_words
 
 _WORKER = Path(__file__).with_name("worker.py")
 _PREFIX = "gdpo-gguf-"
@@ -32,9 +31,6 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # What making the folder takes beside the weights, which are held twice for a while.
 _MEMORY, _MEMORY_PER_BYTE, _COPIES = 2 * 2**30, 64, 2
 _SECONDS, _WEIGHTS_PER_SECOND = 600, 500_000
-_SAMPLE_BYTES = 16 * 2**20
-_SHOWN = 16  # hexadecimal digits
-_TEMPLATES = "tokenizer.chat_template"
 
 _lock = threading.RLock()
 _holds = ExitStack()
@@ -88,11 +84,6 @@ def unpack(path: Path, poll: Callable[[], None] = lambda: None) -> Unpacked:
         return known
 
 
-def unpacked_from(path: Path) -> Path | None:
-    """Return the GGUF file that a folder was made of; None of any other folder."""
-    return next((one.source for one in _made.values() if one.folder == path), None)
-
-
 @contextmanager
 def naming(source: Path, folder: Path) -> Iterator[None]:
     """Let errors inside the block name the GGUF file, and not the temporary folder that was made of it."""
@@ -113,7 +104,7 @@ def _start(path: Path, parts: Sequence[Header], dtype: str) -> Unpacked:
     model = folder / "model"
     model.mkdir()
     about = f"{parts[0].architecture}, {quantisation(parts)}, dequantised to {dtype}"
-    return Unpacked(path, model, _digest(parts), _texts(parts[0]), about)
+    return Unpacked(path, model, digest_parts(parts), digest_words(parts[0]), about)
 
 
 def _fill(parts: Sequence[Header], folder: Path, dtype: str, poll: Callable[[], None]) -> None:
@@ -182,32 +173,6 @@ def _stamp(path: Path) -> tuple:
     return str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _digest(parts: Sequence[Header]) -> str:
-    """Return a sum of both ends of each file, whatever its name."""
-    digest = hashlib.sha256(b"GGUF")
-    for part in parts:
-        size = part.path.stat().st_size
-        digest.update(size.to_bytes(8, "little"))
-        with open_plain(part.path) as file:
-            digest.update(file.read(_SAMPLE_BYTES))
-            file.seek(max(0, size - _SAMPLE_BYTES))
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
-
-
-def _texts(header: Header) -> dict[str, str]:
-    keys = sorted(key for key in header.entries if key.startswith("tokenizer."))
-    parts = {
-        "tokenizer": [key for key in keys if not key.startswith(_TEMPLATES)],
-        "chat_template": [key for key in keys if key.startswith(_TEMPLATES)],
-    }
-    return {
-        name: hashlib.sha256(b"".join(map(header.raw, own))).hexdigest()[:_SHOWN]
-        for name, own in parts.items()
-        if own
-    }
-
-
 atexit.register(_holds.close)
 
-__all__ = ["Unpacked", "is_gguf", "naming", "unpack", "unpacked_from"]
+__all__ = ["Unpacked", "is_gguf", "naming", "unpack"]

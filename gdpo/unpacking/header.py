@@ -7,34 +7,17 @@ layout is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, ver
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .cursor import Cursor, HeaderError
+
 # A vocabulary of 262 000 tokens takes 10 MB, with merges and a long chat template twice that.
 _MAX_BYTES = 64 * 2**20
-_MAX_ENTRIES, _MAX_TENSORS, _MAX_VALUES, _MAX_DIMENSIONS = 4096, 65_536, 4_000_000, 4
-_STRING, _ARRAY = 8, 9
-_NUMBERS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
+_MAX_ENTRIES, _MAX_TENSORS, _MAX_DIMENSIONS = 4096, 65_536, 4
 _DEFAULT_ALIGNMENT = 32
-
-
-class HeaderError(ValueError):
-    """The file is no whole GGUF file; the message says why, without the file's name."""
 
 
 class Entry(NamedTuple):
@@ -88,7 +71,7 @@ class Header:
     def value(self, key: str, default: Any = None) -> Any:
         """Return the key's value: a number, a text, or a list of one of them."""
         entry = self.entries.get(key)
-        return default if entry is None else _Cursor(self.bytes, entry.value).value(entry.kind)
+        return default if entry is None else Cursor(self.bytes, entry.value).value(entry.kind)
 
     def text(self, key: str) -> str:
         """Return the key's text; an empty one where there is none or something else."""
@@ -121,7 +104,7 @@ def read_header(path: Path, start: bytes, size: int) -> Header:
     Raises:
         HeaderError: It is no GGUF file, damaged, or asks for more than a model has.
     """
-    cursor = _Cursor(start, 0, whole=size <= len(start))
+    cursor = Cursor(start, 0, whole=size <= len(start))
     if cursor.take(4) != b"GGUF":
         raise HeaderError(f"it is no GGUF file (it starts with {start[:4]!r})")
     version = cursor.number("I")
@@ -137,7 +120,7 @@ def read_header(path: Path, start: bytes, size: int) -> Header:
     alignment = _DEFAULT_ALIGNMENT
     if "general.alignment" in found:
         entry = found["general.alignment"]
-        alignment = _Cursor(start, entry.value).value(entry.kind)
+        alignment = Cursor(start, entry.value).value(entry.kind)
     if type(alignment) is not int or not 8 <= alignment <= 2**16 or alignment & (alignment - 1):
         raise HeaderError(f"its alignment should be a power of two. Found {str(alignment)[:40]}")
     data = -(-cursor.at // alignment) * alignment
@@ -149,7 +132,7 @@ def header_bytes() -> int:
     return _MAX_BYTES
 
 
-def _read_entries(cursor: _Cursor, count: int) -> dict[str, Entry]:
+def _read_entries(cursor: Cursor, count: int) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for _ in range(count):
         start = cursor.at
@@ -163,7 +146,7 @@ def _read_entries(cursor: _Cursor, count: int) -> dict[str, Entry]:
     return found
 
 
-def _read_tensors(cursor: _Cursor, count: int) -> Iterator[Tensor]:
+def _read_tensors(cursor: Cursor, count: int) -> Iterator[Tensor]:
     names = set()
     for _ in range(count):
         name, dimensions = cursor.text(), cursor.number("I")
@@ -172,68 +155,3 @@ def _read_tensors(cursor: _Cursor, count: int) -> Iterator[Tensor]:
         names.add(name)
         shape = tuple(cursor.number("Q") for _ in range(dimensions))
         yield Tensor(name, shape, cursor.number("I"), cursor.number("Q"))
-
-
-class _Cursor:
-    """Reads values one after the other, and nothing beyond the bytes that there are."""
-
-    def __init__(self, data: bytes, at: int, *, whole: bool = True) -> None:
-        self._data, self.at, self._whole, self._values = data, at, whole, 0
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes."""
-        self.at = self._after(count)
-        return self._data[self.at - count : self.at]
-
-    def _after(self, count: int) -> int:
-        end = self.at + count
-        if end > len(self._data):
-            cut = "it ends in the middle of its header" if self._whole else "its header is too long"
-            raise HeaderError(f"{cut}; download it again")
-        return end
-
-    def number(self, form: str) -> Any:
-        """Return the next number of this `struct` format."""
-        return struct.unpack(f"<{form}", self.take(struct.calcsize(f"<{form}")))[0]
-
-    def text(self) -> str:
-        """Return the next text."""
-        try:
-            return self.take(self.number("Q")).decode("utf-8")
-        except UnicodeDecodeError:
-            raise HeaderError("one of its texts is no UTF-8") from None
-
-    def value(self, kind: int) -> Any:
-        """Return the next value of a type."""
-        if kind == _STRING:
-            return self.text()
-        if kind != _ARRAY:
-            return self.number(_NUMBERS[kind])
-        inner, count = self._array()
-        if inner == _STRING:
-            return [self.text() for _ in range(count)]
-        form = f"{count}{_NUMBERS[inner]}"
-        return list(struct.unpack(f"<{form}", self.take(struct.calcsize(f"<{form}"))))
-
-    def skip(self, kind: int) -> None:
-        """Pass the next value of a type, and refuse one that could not be read."""
-        if kind == _STRING:
-            self.text()
-        elif kind in _NUMBERS:
-            self.number(_NUMBERS[kind])
-        elif kind == _ARRAY:
-            inner, count = self._array()
-            if inner == _STRING:
-                for _ in range(count):
-                    self.text()
-            else:
-                self.at = self._after(count * struct.calcsize(f"<{_NUMBERS[inner]}"))
-        else:
-            raise HeaderError(f"it has a value of the unknown type {kind}")
-
-    def _array(self) -> tuple[int, int]:
-        inner, count = self.number("I"), self.number("Q")
-        self._values += count
-        if (inner != _STRING and inner not in _NUMBERS) or self._values > _MAX_VALUES:
-            raise HeaderError(f"it has a list of {count} values of type {inner}")
-        return inner, count

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import PolicyError, shorten
-from .config import UnreadError, check_keys
+from .config import check_keys, read_anew
 from .header import Header, Tensor
+from .rotation import UnreadError
 from .tokenizer import SplitError, check_kind
 
 # Names of llama.cpp for architectures that transformers calls otherwise.
@@ -61,18 +62,11 @@ def supported_architectures() -> list[str]:
     from transformers import modeling_gguf_pytorch_utils as reading
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as WRITERS
 
-    tables = {*reading.GGUF_SUPPORTED_ARCHITECTURES, *_read_anew()} - _NO_NAMES
+    tables: set[str] = {*reading.GGUF_SUPPORTED_ARCHITECTURES, *read_anew()} - _NO_NAMES
     own = {table: name for name, (table, _) in _OTHER_NAMES.items()}
     names = {own.get(table, table) for table in tables}
-    return sorted(n for n in names if _OTHER_NAMES.get(n, (n, n))[1] in WRITERS)
-
-
-def _read_anew() -> set[str]:
-    try:
-        from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
-    except ImportError:  # before version 5
-        return set()
-    return set(GGUF_CONFIG_ARCHS)
+    writers = set(WRITERS)
+    return sorted(n for n in names if _OTHER_NAMES.get(n, (n, n))[1] in writers)
 
 
 def _check_architecture(header: Header) -> None:

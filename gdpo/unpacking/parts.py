@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..errors import PolicyError, shorten
 from ..plain_files import open_plain
-from .header import Header, HeaderError, Tensor, header_bytes, read_header
+from .cursor import HeaderError
+from .header import Header, Tensor, header_bytes, read_header
 
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _SPLIT = ("split.no", "split.count", "split.tensors.count")

@@ -7,41 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .header import Header
+from .splits import DIGITS, SPLITS, STARTED, WHOLE_WORDS
 
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{_TAIL}"
-_QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{_TAIL}"
-_QWEN35 = (
-    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_GPT4O = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# How llama.cpp splits texts into words, by its own names; None is GPT-2's way.
-_SPLITS: dict[str, str | None] = {
-    **dict.fromkeys(("gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "gigachat"), None),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2", "pixtral"), _LLAMA3),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), _LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan"), _QWEN2),
-    **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "minimax-m2"), _GPT4O),
-    "qwen35": _QWEN35,
-    "tekken": _TEKKEN,
-}
-# Digits stand alone, and the rest is split in GPT-2's way.
-_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
-# A word that is in the vocabulary is taken whole, whatever the merges say.
-_WHOLE_WORDS = {"llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2", "pixtral", "tekken"}
-# These begin a text with the start token where the file says nothing of it.
-_STARTED = {"llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2", "pixtral", "tekken"}
 # Tokens that end an answer in llama.cpp, whatever the file calls its end.
 _ENDS = (
     *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>"),
@@ -77,7 +44,7 @@ def check_kind(header: Header) -> None:
         raise SplitError(
             f"its tokenizer is of the kind {kind[:40]!r}, which cannot be made again here"
         )
-    if kind == "gpt2" and split not in {*_SPLITS, *_DIGITS, "", "default"}:
+    if kind == "gpt2" and split not in {*SPLITS, *DIGITS, "", "default"}:
         raise SplitError(
             f"its tokenizer splits texts by the rule {split[:40]!r}, which is not known here"
         )
@@ -134,16 +101,16 @@ def _keep_own(content: dict[str, Any], tokens: list[str]) -> None:
 
 
 def _split_words(content: dict[str, Any], split: str) -> None:
-    rule = _SPLITS.get(split)
+    rule = SPLITS.get(split)
     parts: list[dict[str, Any]] = [{**_LEVEL, "use_regex": rule is None}]
-    if split in _DIGITS:
+    if split in DIGITS:
         parts.insert(0, {"type": "Digits", "individual_digits": True})
     if rule:
         parts.insert(0, _isolated(rule))
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
     content["normalizer"] = None
     content["decoder"] = {**_LEVEL, "use_regex": True}
-    content["model"]["ignore_merges"] = split in _WHOLE_WORDS
+    content["model"]["ignore_merges"] = split in WHOLE_WORDS
 
 
 def _spell_whole(content: dict[str, Any], tokens: list[str], kinds: list[int]) -> None:
@@ -165,7 +132,7 @@ def _isolated(rule: str) -> dict[str, Any]:
 def _starts(header: Header) -> bool:
     """Tell whether a text begins with the start token."""
     usual = header.text("tokenizer.ggml.model") != "gpt2"
-    usual = usual or header.text("tokenizer.ggml.pre") in _STARTED
+    usual = usual or header.text("tokenizer.ggml.pre") in STARTED
     return bool(header.value("tokenizer.ggml.add_bos_token", usual))
 
 

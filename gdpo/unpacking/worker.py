@@ -56,7 +56,7 @@ def _load(source: Path, config: Any, dtype: str) -> Any:
         transformers, "GgufConfig"
     ):  # newer versions keep the weights packed unless they are told
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         str(source.parent),
         gguf_file=source.name,
         config=config,
@@ -65,6 +65,7 @@ def _load(source: Path, config: Any, dtype: str) -> Any:
         output_loading_info=True,
         **options,
     )
+    model, report = loaded
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     missing = sorted(set(report["missing_keys"]) - tied)
     if missing:

@@ -18,8 +18,8 @@ from ...gdpo.memory import (
 from ...gdpo.objective.objective import Objective
 from ...gdpo.policies.chat import encode_prompts
 from ...gdpo.policies.configuration import read_config
-from ...gdpo.policies.loading import find_folder, naming_source
 from ...gdpo.policies.policy import Policy
+from ...gdpo.policies.sources import find_folder, naming_source
 from ...gdpo.prompts import Prompt
 from ...gdpo.settings import TrainSettings
 

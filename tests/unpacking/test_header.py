@@ -10,7 +10,8 @@ import pytest
 from gguf_models import exported, needs_llama
 from gguf_writing import entry, text, whole_file
 
-from gdpo.unpacking.header import HeaderError, header_bytes, read_header
+from gdpo.unpacking.cursor import HeaderError
+from gdpo.unpacking.header import header_bytes, read_header
 
 NOTHING = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 
