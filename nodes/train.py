@@ -146,7 +146,7 @@ class _Asked:
 def _ask_exports(
     model: Policy, folder: Path, workflow: dict | None, node_id: str | None, _longest: int
 ) -> None:
-    check_exports(model, folder, workflow, node_id)
+    check_exports(model, folder, workflow, node_id, progress.check_interrupt)
 
 
 def _choose(root: Path, name: str, identity: dict[str, Any], steps: int) -> tuple[Path, str]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExportError, shorten
+from ..errors import ExportError, PolicyError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
 from ..plain_files import read_text
 from ..policies.policy import Policy
+from ..unpacking.folder import is_gguf, naming, unpack
 from .converter import ConverterError, find_converter
 from .formats import DIRECT_TYPES, EXPORT_TYPES, FALLBACK_BITS, FORMATS, PLAIN_TYPES, wide_type
 from .model_checks import check_model, check_rows, falls_back
@@ -77,7 +78,12 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
     targets = _targets(folder, name, types)
     _check_adapter(policy)
     source = source_folder(policy)
-    config = _read_config(source / "config.json")
+    with naming(Path(policy.base.source), source):
+        return _plan(policy, source, folder, targets)
+
+
+def _plan(policy: Policy, source: Path, folder: Path, targets: dict[str, Path]) -> ExportPlan:
+    config, types = _read_config(source / "config.json"), tuple(targets)
     if "quantization_config" in config:
         method = config["quantization_config"].get("quant_method", "unknown")
         raise ExportError(
@@ -125,10 +131,12 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 
 def source_folder(policy: Policy) -> Path:
-    """The folder of the base's own files; of a hub id, its place in the local cache."""
+    """The folder of the base's own files; of a GGUF what it was made into, of a hub id its place in the local cache."""
     source = policy.base.source
     if Path(source).is_dir():
         return Path(source)
+    if is_gguf(Path(source)):
+        return _unpacked(Path(source))
     from huggingface_hub import snapshot_download
 
     try:
@@ -137,6 +145,14 @@ def source_folder(policy: Policy) -> Path:
         raise ExportError(
             f"The files of {source!r} are no longer there; load the model again to fetch them."
         ) from error
+
+
+def _unpacked(file: Path) -> Path:
+    """The folder that a GGUF base was made into; made again where its weights are gone."""
+    try:
+        return unpack(file).folder
+    except PolicyError as error:
+        raise ExportError(str(error)) from error
 
 
 def _targets(folder: Path, name: str, types: Sequence[str]) -> dict[str, Path]:

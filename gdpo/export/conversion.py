@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..llamacpp.runtime import LLAMA_WORKER
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..rewards.reward import Reward
+from ..unpacking.parts import is_gguf, read_parts
 from ..workers.process import run_worker
 from .checks import ExportPlan
 from .converter import CONVERT_WORKER
@@ -47,6 +49,7 @@ def convert(job: Job) -> dict[str, Path]:
         "model": str(job.work / "merged"),
         "name": job.name,
         "outputs": [[kind, str(path)] for kind, path in files.items()],
+        "vocabulary": write_vocabulary(job.policy, job.work),
     }
     run_worker(
         CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
@@ -54,6 +57,24 @@ def convert(job: Job) -> dict[str, Path]:
     for file in (job.work / "merged").glob("*.safetensors"):  # as large as the rest together
         file.unlink()
     return files
+
+
+def write_vocabulary(policy: Policy, folder: Path) -> str | None:
+    """Write what a GGUF base says of its tokenizer, for the new files to say the same; None of any other base.
+
+    The file's own words are the most faithful: a converter would have to guess them from what was made of them.
+    """
+    source = Path(policy.base.source)
+    if not is_gguf(source):
+        return None
+    header, target = read_parts(source)[0], folder / "vocabulary.json"
+    entries = [
+        (key, entry.kind, header.value(key))
+        for key, entry in header.entries.items()
+        if key.startswith("tokenizer.")
+    ]
+    target.write_text(json.dumps(entries), encoding="utf-8")
+    return str(target)
 
 
 def quantize(job: Job, source: Path, kind: str) -> Path:

@@ -35,7 +35,7 @@ _POSITIONS = 512
 # Of a long prompt with its answer the last positions are.
 _SEQUENCE = 256
 # Answered where no prompt of the user's is there or fits the model's context.
-_PROMPT_TEXTS = (
+PROMPT_TEXTS = (
     "Hello! How can you help me today?",
     "List three colours and say in one sentence which of them you like best.",
     "What is 12 plus 30?",
@@ -49,6 +49,8 @@ PROBES = (
     "Ça coûte cher, n'est-ce pas? I'LL CHECK; they've left.",
     "naïve 😀👍🏽 → ok",
 )
+# Tokens of each of them: a few positions show another weight, and are cheap in a large model.
+PROBE_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _choose(
     if fitting:
         count = min(_MOST, max(_FEWEST, _ANSWERED // new_tokens))
         return tuple(fitting[:count]), new_tokens
-    general = tuple(Prompt((("user", text),)) for text in _PROMPT_TEXTS)
+    general = tuple(Prompt((("user", text),)) for text in PROMPT_TEXTS)
     return general, min(new_tokens, limit // 2)
 
 

@@ -21,6 +21,7 @@ from ..progress import Progress
 from ..prompts import Prompt, as_prompts
 from ..rewards.reward import Reward
 from ..scratch import EXPORT_PREFIX, scratch_folder
+from ..unpacking.folder import is_gguf
 from .answers import compare_rewards
 from .checks import plan_export
 from .conversion import Job, convert, quantize
@@ -71,7 +72,7 @@ def export_gguf(
     """
     types, prompts = tuple(dict.fromkeys(types)), as_prompts(prompts)
     folder = Path(folder).absolute()  # the workers start in another folder
-    name = (policy.run or Path(policy.base.source)).name if name is None else name
+    name = _name(policy) if name is None else name
     plan = plan_export(policy, folder, name, types)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,11 @@ def export_gguf(
             reference = _merge(job, material, probe_policy(policy, progress))
             files = convert(job)
             return _finish(job, files, material, reference)
+
+
+def _name(policy: Policy) -> str:
+    source = Path(policy.base.source)
+    return policy.run.name if policy.run else source.stem if is_gguf(source) else source.name
 
 
 @contextmanager

@@ -54,6 +54,13 @@ def quantize(request: dict, log: Log) -> Iterator[dict]:
     yield {"bytes": target.stat().st_size}
 
 
+def tokens(request: dict, log: Log) -> Iterator[dict]:
+    """Read texts by the vocabulary of a file, which needs no weights."""
+    vocabulary = open_file(request["gguf"], log, vocab_only=True)
+    yield {"tokens": [tokenize(vocabulary, text, request["add_bos"]) for text in request["texts"]]}
+    vocabulary.close()
+
+
 def logits(request: dict, log: Log) -> Iterator[dict]:
     """Compare material for one GGUF: its tokens for texts, its chat texts, its end tokens, its logits for token ids.
 
@@ -167,7 +174,7 @@ def _end_test(llm: Any) -> Callable[[int], bool]:
     return lambda token: bool(llama_cpp.llama_vocab_is_eog(vocabulary, token))
 
 
-COMMANDS = {"quantize": quantize, "logits": logits, "generate": generate}
+COMMANDS = {"quantize": quantize, "tokens": tokens, "logits": logits, "generate": generate}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -22,21 +22,15 @@ _PACKED = {
 
 
 def check_no_file(path: Path) -> None:
-    """Refuse the path of a file: models are folders.
+    """Refuse the path of a file that is no GGUF file: other models are folders.
 
     Raises:
         PolicyError: The message says which folder is wanted.
     """
-    if not path.is_file():
-        return
-    if path.suffix.lower() == ".gguf":
+    if path.is_file() and path.suffix.lower() != ".gguf":
         raise PolicyError(
-            f"{str(path)!r} is a GGUF file, which can be run but not trained; choose the folder of the model that it "
-            "was made from, with config.json and *.safetensors."
+            f"{str(path)!r} is a file; choose the folder that holds config.json and *.safetensors, or a GGUF file."
         )
-    raise PolicyError(
-        f"{str(path)!r} is a file; choose the folder that holds config.json and *.safetensors."
-    )
 
 
 def check_kind(folder: Path) -> None:
@@ -118,10 +112,10 @@ def _instead(folder: Path) -> str:
             f"it has no config.json but an adapter (adapter_config.json); choose the model that it was made for{base}, "
             "or merge the two and choose the result"
         )
-    if any(folder.glob("*.gguf")):
+    file = next(iter(sorted(folder.glob("*.gguf"))), None)
+    if file:
         return (
-            "it has no config.json but a GGUF file, which can be run but not trained; choose the folder of the model "
-            "that it was made from"
+            f"it has no config.json but a GGUF file; choose the file itself ({shorten(file.name)})"
         )
     return "it has no config.json; choose the folder that holds config.json and *.safetensors"
 
@@ -142,6 +136,7 @@ def _other_weights(folder: Path) -> str:
             f"its weights are pickles ({shorten(pickles.name)}), which may run code and are not read: get the "
             "safetensors version, or load it where you trust it and save it with `save_pretrained`"
         )
-    if any(folder.glob("*.gguf")):
-        return "its weights are a GGUF file, which can be run but not trained: get the safetensors version"
+    file = next(iter(sorted(folder.glob("*.gguf"))), None)
+    if file:
+        return f"its weights are a GGUF file: choose the file itself ({shorten(file.name)})"
     return "only its configuration is there: finish the download"

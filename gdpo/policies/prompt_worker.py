@@ -20,6 +20,7 @@ from typing import Any
 from . import rendering
 from .decoding_checks import RefusedError, check_decoding
 from .limited_rendering import render_all, render_limited
+from .tokenizer_class import load_tokenizer
 
 # `workers/start.py` has put them among these names.
 lines: queue.SimpleQueue[bytes] = globals()["lines"]
@@ -64,13 +65,9 @@ def _read_config(request: dict) -> None:
 
 
 def _load(request: dict) -> None:
-    from transformers import AutoTokenizer
-
     while len(_tokenizers) >= _KEPT:
         del _tokenizers[next(iter(_tokenizers))]
-    tokenizer = AutoTokenizer.from_pretrained(
-        request["folder"], local_files_only=True, trust_remote_code=False
-    )
+    tokenizer = load_tokenizer(request["folder"])
     check_decoding(tokenizer)
     _tokenizers[request["key"]] = tokenizer
 

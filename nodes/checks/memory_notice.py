@@ -17,8 +17,8 @@ from ...gdpo.memory import (
 )
 from ...gdpo.objective.objective import Objective
 from ...gdpo.policies.configuration import read_config
-from ...gdpo.policies.loading import find_folder
 from ...gdpo.policies.policy import Policy
+from ...gdpo.policies.sources import find_folder, naming_source
 from ...gdpo.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ def before_loading(
     """Return the weights against what is free.
 
     Args:
-        source: The model's folder, or a hub id, whose files are fetched first if that is allowed: on the disk
-            they take no memory yet, and are checked before anything is read from them.
+        source: The model's folder or GGUF file, or a hub id, whose files are fetched first if that is allowed: on
+            the disk they take no memory yet, and are checked before anything is read from them.
         precision: Precision of the weights.
         device: "auto", "cpu" or a CUDA device.
         allow_download: True if a hub id that is not in the cache may be fetched.
@@ -46,10 +46,11 @@ def before_loading(
         PolicyError: The folder holds no model that can be used, or the device could not hold the weights even if nothing else were on it.
     """
     try:
-        folder = find_folder(str(source), allow_download)
+        folder = find_folder(str(source), allow_download, poll)
     except PolicyError as error:
         return str(error)  # loading will say it again
-    config = read_config(folder, poll)
+    with naming_source(source, folder):
+        config = read_config(folder, poll)
     try:
         weights, precision, device = config_weight_bytes(config, precision, device)
     except PolicyError as error:

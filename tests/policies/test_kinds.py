@@ -64,8 +64,11 @@ CASES = {
     "tokenizer is a pointer": (pointer("tokenizer.json"), ["tokenizer.json'", "git lfs pull"]),
     "configuration is a pointer": (pointer("config.json"), ["Git LFS", "git lfs pull"]),
     "adapter": (adapter, ["adapter", "'org/base'"]),
-    "gguf": (only("model-Q8_0.gguf"), ["GGUF", "cannot|not trained"]),
-    "gguf with a configuration": (only("config.json", "a.gguf"), ["GGUF", "safetensors version"]),
+    "gguf": (only("model-Q8_0.gguf"), ["GGUF", "'model-Q8_0.gguf'"]),
+    "gguf with a configuration": (
+        only("config.json", "a.gguf"),
+        ["GGUF", "choose the file itself ('a.gguf')"],
+    ),
     "pickles": (weights_as("pytorch_model.bin"), ["'pytorch_model.bin'", "safetensors version"]),
     "pickles by an older name": (weights_as("consolidated.00.pth"), ["pickles", "save_pretrained"]),
     "no weights": (only("config.json"), ["finish the download"]),
