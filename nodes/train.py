@@ -106,7 +106,7 @@ class GDPOTrain:
         folder, told = _choose(root, run_name.strip(), identity, fresh=existing_run == FRESH)
         check_exports(model, folder, workflow, unique_id)
         memory.make_room(model.base)
-        notice, needed = before_training(model, (*prompts, *heldout), rewards, chosen)
+        notice, needed = before_training(model, prompts, heldout, rewards, chosen)
         host.tell(unique_id, notice)
         title = f"training {folder.name}"
         with memory.releasing(), progress.bar(unique_id, title, chosen.steps, folder) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...gdpo.errors import PolicyError, TrainingError
 from ...gdpo.memory import (
@@ -25,7 +26,7 @@ from ...gdpo.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
-# Prompts whose tokens are counted, the longest texts: enough to find the longest one, or nearly.
+# Prompts whose tokens are counted, the longest texts and the shortest: enough to find the longest one, or nearly.
 _COUNTED = 64
 
 
@@ -75,7 +76,11 @@ def _name(source: Path | str) -> str:
 
 
 def before_training(
-    policy: Policy, prompts: Sequence[Prompt], objective: Objective, settings: TrainSettings
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    heldout: Sequence[Prompt],
+    objective: Objective,
+    settings: TrainSettings,
 ) -> tuple[str, str]:
     """Return a line on what the training needs, or on what to change where it does not fit; and the table.
 
@@ -83,12 +88,15 @@ def before_training(
         TrainingError: The device could not hold it even if nothing else were on it.
     """
     base = policy.base
-    longest = sorted(prompts, key=lambda prompt: len(prompt.text), reverse=True)[:_COUNTED]
+    lengths = _lengths(base.tokenizer, (*prompts, *heldout))
     facts = {
         "rewards": len(objective.rewards),
         "precision": base.precision,
         "device": base.device,
-        "prompt_tokens": max(len(made.ids) for made in encode_prompts(base.tokenizer, longest)),
+        "prompt_tokens": max(lengths),
+        "shortest_prompt": min(lengths),
+        "heldout": len(heldout),
+        "tokens": len(base.tokenizer),
         "adapter": policy.adapter.config if policy.adapter else None,
         "loaded": True,
     }
@@ -105,6 +113,13 @@ def before_training(
     logger.warning("Memory may run out: %s; %s.", needed.brief(), advice)
     line = f"memory may run out: {advice}"
     return line, f"{line}\n{needed.table()}"
+
+
+def _lengths(tokenizer: Any, prompts: Sequence[Prompt]) -> list[int]:
+    """Return the numbers of tokens of some prompts, the longest and the shortest text among them."""
+    longest, *others = sorted(prompts, key=lambda prompt: len(prompt.text), reverse=True)
+    counted = [longest, *others[: _COUNTED - 2], *others[-1:]]
+    return [len(made.ids) for made in encode_prompts(tokenizer, counted)]
 
 
 def _advise(config: object, settings: TrainSettings, needed: MemoryEstimate, facts: dict) -> str:
