@@ -107,7 +107,7 @@ class GDPOTrain:
         steps = 0 if existing_run == FRESH else chosen.steps
         folder, told = _choose(root, run_name.strip(), identity, steps)
         memory.make_room(model.base)
-        asked = _Asked(model, rewards, chosen, unique_id)
+        asked = _Asked(model, len(heldout), rewards, chosen, unique_id)
         exports = partial(_ask_exports, model, folder, workflow, unique_id)
         title = f"training {folder.name}"
         with memory.releasing(), progress.bar(unique_id, title, chosen.steps, folder) as bar:
@@ -131,20 +131,25 @@ class _Asked:
     """Tells the node, before the first step, what the training needs of memory."""
 
     def __init__(
-        self, model: Policy, rewards: Objective, settings: TrainSettings, node_id: str | None
+        self,
+        model: Policy,
+        heldout: int,
+        rewards: Objective,
+        settings: TrainSettings,
+        node_id: str | None,
     ) -> None:
-        self._about, self._node_id = (rewards, settings), node_id
+        self._about, self._node_id = (heldout, rewards, settings), node_id
         self._model = model
         self.tables: list[str] = []
 
-    def __call__(self, longest: int) -> None:
-        notice, table = before_training(self._model, longest, *self._about)
+    def __call__(self, tokens: PromptTokens) -> None:
+        notice, table = before_training(self._model, tokens, *self._about)
         host.tell(self._node_id, notice)
         self.tables.append(table)
 
 
 def _ask_exports(
-    model: Policy, folder: Path, workflow: dict | None, node_id: str | None, _longest: int
+    model: Policy, folder: Path, workflow: dict | None, node_id: str | None, _tokens: PromptTokens
 ) -> None:
     check_exports(model, folder, workflow, node_id, progress.check_interrupt)
 

@@ -56,7 +56,7 @@ def traced_once(trace: Callable) -> Callable:
     """
     known: dict[tuple, object] = {}
     sizes = ("prompts_per_step", "group_size", "micro_batch", "max_new_tokens")
-    sizes += ("gradient_checkpointing",)
+    sizes += ("gradient_checkpointing", "temperature")
 
     def find(model, vocabulary, settings, *rest):
         numbers = [getattr(settings, name) for name in sizes]
@@ -69,7 +69,7 @@ def traced_once(trace: Callable) -> Callable:
 
 
 estimation = submodule("gdpo.memory.estimation")
-for name in ("trace_update", "trace_prefill"):
+for name in ("trace_update", "trace_sampling"):
     setattr(estimation, name, traced_once(getattr(estimation, name)))
 # Fewer dots, so that drawing does not dominate the time of the tests.
 submodule("gdpo.plotting.figure").DOTS_PER_INCH = 40

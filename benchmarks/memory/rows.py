@@ -25,13 +25,16 @@ def foretell(folder: Path, device: str, cell: Cell) -> Any:
     from gdpo.policies.configuration import read_config
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    lengths = [len(encode_prompt(tokenizer, prompt)) for prompt in prompts()]
     return estimate(
         read_config(folder),
         cell.settings,
         rewards=len(KINDS),
         precision=cell.precision,
         device=device,
-        prompt_tokens=max(len(encode_prompt(tokenizer, prompt)) for prompt in prompts()),
+        prompt_tokens=max(lengths),
+        shortest_prompt=min(lengths),
+        tokens=len(tokenizer),
     )
 
 
@@ -45,7 +48,7 @@ def row_of(folder: Path, tiny: Path, device: str, cell: Cell) -> dict[str, Any]:
     what = {"folder": folder, "tiny": tiny, "device": device, "cell": cell}
     found = run_child("benchmarks.memory.measure", "peaks", time_limit=CELL_SECONDS, **what)
     baseline = found.pop("baseline")
-    expected = {"loading": told.phases.get("loading", told.parts["weights"])}
+    expected = {"loading": told.phases.get("loading", told.held)}
     for name, parts in PHASES.items():
         expected[name] = max(told.phases[part] for part in parts)
     training = max(size for name, size in expected.items() if name != "loading") / 2**20

@@ -17,7 +17,7 @@ from ..rollouts import sample
 from ..runs.record import Evaluation, HeldoutFigures
 
 # Completions sampled at a time.
-_BATCH = 64
+BATCH = 64
 # Consecutive evaluations in which every reward holds its target.
 _CONVERGED_EVALUATIONS = 3
 
@@ -34,8 +34,8 @@ def complete(
 ) -> list[Completion]:
     """Return one completion for each prompt, in batches; `progress` learns their number and may stop the work."""
     found: list[Completion] = []
-    for start in range(0, len(prompts), _BATCH):
-        part = prompts[start : start + _BATCH]
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
         rollouts = sample(
             model,
             tokenizer,

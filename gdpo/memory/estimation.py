@@ -14,14 +14,16 @@ import torch
 
 from ..allocator import heap_share
 from ..errors import PolicyError
+from ..evaluation.heldout import BATCH
 from ..policies.adapter import fresh_config, wrap
 from ..policies.configuration import build
 from ..policies.precision import resolve_device, resolve_precision, weights_dtype
 from ..settings import TrainSettings
 from .need import MemoryEstimate, free_memory
 from .trace import tracing
-from .traced_passes import trace_prefill, trace_update
+from .traced_passes import Draw, Texts, trace_sampling, trace_update
 from .weights import (
+    TOKEN_BYTES,
     file_bytes,
     optimizer_bytes,
     sampling_copies,
@@ -32,8 +34,6 @@ from .weights import (
 
 # What libraries keep for themselves: workspaces of matrix products, and what does not fill a page or a block.
 _OVERHEAD = 32 * 2**20
-# Copies of a sampled token's logits in fp32: log-probabilities, probabilities and their sums.
-_SAMPLING_COPIES = 3
 
 
 def config_weight_bytes(config: Any, precision: str, device: str) -> tuple[int, str, str]:
@@ -62,6 +62,9 @@ def estimate(
     prompt_tokens: int,
     adapter: dict[str, Any] | None = None,
     loaded: bool = False,
+    shortest_prompt: int | None = None,
+    heldout: int = 0,
+    tokens: int = 0,
 ) -> MemoryEstimate:
     """Return the memory of a training whose completions use their full length.
 
@@ -74,18 +77,23 @@ def estimate(
         prompt_tokens: Length of the longest prompt.
         adapter: Configuration of the adapter that is trained on; None: a fresh one.
         loaded: True if the model is loaded already.
+        shortest_prompt: Length of the shortest prompt; None: all are as long as the longest.
+        heldout: Number of prompts to evaluate on.
+        tokens: Number of tokens that the model's tokenizer knows; 0: it is not counted.
 
     Raises:
         PolicyError: The architecture cannot be run without its weights, or takes no adapter.
     """
     with _as_policy_error(config):
+        texts = Texts(prompt_tokens, min(prompt_tokens, shortest_prompt or prompt_tokens))
         parts, loading, largest = _parts(
-            config, settings, rewards, precision, device, prompt_tokens, adapter
+            config, settings, rewards, precision, device, texts, heldout, adapter
         )
+    parts["tokenizer"] = tokens * TOKEN_BYTES if device == "cpu" else 0  # it is never on a card
     free, capacity = free_memory(device)
-    phases = _phases(parts, largest)
+    phases = _phases(parts, largest, heldout)
     if device == "cpu" and not loaded:
-        phases = {"loading": parts["weights"] + loading, **phases}
+        phases = {"loading": parts["weights"] + parts["tokenizer"] + loading, **phases}
     return MemoryEstimate(parts, phases, device, free, capacity, loaded)
 
 
@@ -95,24 +103,26 @@ def _parts(
     rewards: int,
     precision: str,
     device: str,
-    prompt_tokens: int,
+    texts: Texts,
+    heldout: int,
     adapter: dict[str, Any] | None,
 ) -> tuple[dict[str, int], int, int]:
     """Return bytes of all that is held; bytes of the model's files while it is loaded; bytes of the largest trained tensor."""
     dtype = weights_dtype(precision, device)
     base = build(config, dtype)
     weights, loading = weight_bytes(base, precision), file_bytes(config, base, dtype)
-    copies, packing = sampling_copies(base, precision, device)
+    copies = sampling_copies(base, precision, device)
     share = heap_share(device, sum(p.numel() for p in base.parameters()))
     vocabulary = base.get_output_embeddings().weight.shape[0]
     lora = adapter or fresh_config(settings.lora_rank, settings.lora_alpha)
     with torch.device("meta"), tracing(base, vocabulary):  # the layers to adapt are found by a pass
         model = wrap(stand_ins(base, precision), lora).eval()
-    update, kept = trace_update(model, vocabulary, settings, rewards, prompt_tokens)
-    cache, prefill = trace_prefill(model, vocabulary, settings, prompt_tokens)
+    update, kept = trace_update(model, vocabulary, settings, rewards, texts)
+    draws = [Draw(settings.prompts_per_step, settings.group_size), Draw(min(heldout, BATCH), 1)]
+    (cache, passes), *evaluation = (
+        trace_sampling(model, vocabulary, settings, texts.longest, d) for d in draws if d.prompts
+    )
     tensors = [p for p in model.parameters() if p.requires_grad]
-    completions = settings.prompts_per_step * settings.group_size
-    chosen = completions * vocabulary * (dtype.itemsize + _SAMPLING_COPIES * 4)
     parts = {
         "weights": weights,
         "adapter": sum(map(size_of, tensors)),
@@ -120,8 +130,8 @@ def _parts(
         "gradients": kept,
         "cache": cache,
         "sampling's copies": copies,
-        "sampling's passes": max(chosen, prefill),
-        "packing for sampling": packing,
+        "sampling's passes": passes,
+        "evaluation": sum(map(sum, evaluation)),
         "activations": update["others"] - kept,
         "logits": update["logits"],
         "holes in the heap": round((share - 1) * (update["others"] - kept)),
@@ -130,14 +140,16 @@ def _parts(
     return parts, loading, max(map(size_of, tensors))
 
 
-def _phases(parts: dict[str, int], largest: int) -> dict[str, int]:
-    """Return the peak of each phase of a step."""
-    always = parts["weights"] + parts["adapter"] + parts["optimiser"] + parts["overhead"]
+def _phases(parts: dict[str, int], largest: int, heldout: int) -> dict[str, int]:
+    """Return the peak of each phase of a step, and of an evaluation where there are held-out prompts."""
+    always = parts["weights"] + parts["tokenizer"] + parts["adapter"] + parts["optimiser"]
+    always += parts["overhead"]
+    evaluating = always + parts["sampling's copies"] + parts["evaluation"]
     return {
-        # The copies are made before the cache.
         "sampling": always
         + parts["sampling's copies"]
-        + max(parts["packing for sampling"], parts["cache"] + parts["sampling's passes"]),
+        + parts["cache"]
+        + parts["sampling's passes"],
         "update": always
         + parts["gradients"]
         + parts["activations"]
@@ -145,6 +157,7 @@ def _phases(parts: dict[str, int], largest: int) -> dict[str, int]:
         + parts["logits"],
         # The gradient as the optimiser takes it, and what it computes for one tensor.
         "step": always + parts["gradients"] + parts["adapter"] + 2 * largest,
+        **({"evaluation": evaluating} if heldout else {}),
     }
 
 

@@ -19,7 +19,7 @@ class MemoryEstimate:
         device: Device that they are needed on.
         free: Bytes that are free there before the model is loaded, or after it where `loaded`.
         capacity: All bytes of the device.
-        loaded: Whether the weights are among what is taken already.
+        loaded: Whether the weights and the tokenizer are among what is taken already.
     """
 
     parts: dict[str, int]
@@ -37,7 +37,12 @@ class MemoryEstimate:
     @property
     def missing(self) -> int:
         """Return what is still to be found of the total."""
-        return self.total - (self.parts["weights"] if self.loaded else 0)
+        return self.total - (self.held if self.loaded else 0)
+
+    @property
+    def held(self) -> int:
+        """Return what the model takes that has been loaded: weights and tokenizer."""
+        return self.parts["weights"] + self.parts.get("tokenizer", 0)
 
     @property
     def fits(self) -> bool:
@@ -52,7 +57,7 @@ class MemoryEstimate:
 
     def brief(self) -> str:
         """Return one line: the total against what is free."""
-        held = f", {show(self.parts['weights'])} of it loaded" if self.loaded else ""
+        held = f", {show(self.held)} of it loaded" if self.loaded else ""
         return (
             f"about {show(self.total)} of memory are needed{held}; free on {self.device}: "
             f"{show(self.free)} of {show(self.capacity)}"

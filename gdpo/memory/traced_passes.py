@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..policies.compat import CachedLayer, cached_layers
 from ..rollouts import Rollouts
+from ..rollouts.choose_token import pick
 from ..rollouts.llama_step.read_layout import OtherShapeError, read_layout
 from ..settings import TrainSettings
 from ..update.passes import differentiate, plan_update
@@ -16,14 +17,43 @@ from .trace import tracing
 from .weights import size_of
 
 
+class Texts(NamedTuple):
+    """Tokens of the longest and of the shortest prompt."""
+
+    longest: int
+    shortest: int
+
+
+class Draw(NamedTuple):
+    """How many prompts are sampled from at a time, and how many completions of each."""
+
+    prompts: int
+    group: int
+
+    @property
+    def rows(self) -> int:
+        """Return the completions."""
+        return self.prompts * self.group
+
+
 def trace_update(
+    model: Any, vocabulary: int, settings: TrainSettings, rewards: int, texts: Texts
+) -> tuple[dict[str, int], int]:
+    """Return the peak of the largest micro-batch, of logits and of all others; and what is left of it: the gradients.
+
+    Shared prompts take less memory than shorter ones that are not worth sharing, so both are tried where both can come.
+    """
+    found = [
+        _trace_update(model, vocabulary, settings, rewards, length)
+        for length in {texts.longest, _longest_plain(model, settings, texts)}
+    ]
+    return max(found, key=lambda one: sum(one[0].values()))
+
+
+def _trace_update(
     model: Any, vocabulary: int, settings: TrainSettings, rewards: int, prompt_tokens: int
 ) -> tuple[dict[str, int], int]:
-    """Return the peak of the largest micro-batch, of logits and of all others; and what is left of it: the gradients."""
-    prompts = min(
-        settings.prompts_per_step, settings.micro_batch
-    )  # more make more batches, not larger ones
-    rollouts = _longest(prompts, prompt_tokens, settings.max_new_tokens, settings.group_size)
+    rollouts = _batch(settings, prompt_tokens)
     last = plan_update(model, rollouts, settings)[-1]
     count = len(rollouts.lengths)
     with tracing(model, vocabulary) as trace:
@@ -39,6 +69,27 @@ def trace_update(
         kept = sum(trace.live.values())
         del passed
     return trace.peak, kept
+
+
+def _longest_plain(model: Any, settings: TrainSettings, texts: Texts) -> int:
+    """Return the greatest length of the prompts at which they are not shared; the longest where they are at all lengths."""
+
+    def is_plain(length: int) -> bool:
+        return plan_update(model, _batch(settings, length), settings)[-1].owners is None
+
+    if is_plain(texts.longest) or not is_plain(texts.shortest):
+        return texts.longest
+    low, high = texts.shortest, texts.longest  # plain, and shared
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_plain(middle) else (low, middle)
+    return low
+
+
+def _batch(settings: TrainSettings, prompt_tokens: int) -> Rollouts:
+    """The completions of as many prompts as one micro-batch may be of: more make more batches, not larger ones."""
+    prompts = min(settings.prompts_per_step, settings.micro_batch)
+    return _longest(prompts, prompt_tokens, settings.max_new_tokens, settings.group_size)
 
 
 def _longest(prompts: int, prompt_tokens: int, length: int, group: int = 1) -> Rollouts:
@@ -61,27 +112,34 @@ def _longest(prompts: int, prompt_tokens: int, length: int, group: int = 1) -> R
 
 
 @torch.no_grad()
-def trace_prefill(
-    model: Any, vocabulary: int, settings: TrainSettings, prompt_tokens: int
+def trace_sampling(
+    model: Any, vocabulary: int, settings: TrainSettings, prompt_tokens: int, draw: Draw
 ) -> tuple[int, int]:
-    """Return bytes of the cache when all completions are complete, and peak of the prompts' pass."""
-    prompts = settings.prompts_per_step
-    ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long)
-    mask = _longest(prompts, prompt_tokens, 1).prompt_mask
+    """Return bytes of the cache when all completions are complete, and peak of the prompts' pass or of a choice."""
+    ids = torch.zeros(draw.prompts, prompt_tokens, dtype=torch.long)
+    mask = _longest(draw.prompts, prompt_tokens, 1).prompt_mask
     with tracing(model, vocabulary) as trace:
         output = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
         layers = cached_layers(output.past_key_values)
         held = sum(size_of(layer.keys) + size_of(layer.values) for layer in layers)
         prefill = sum(trace.peak.values()) - held
-    rows = prompts * settings.group_size
+    choice = _trace_choice(output.logits.dtype, vocabulary, settings.temperature, draw.rows)
     if _shares_prompts(model):  # the prompts' tokens are there once for a group
-        own = [_size(layer, rows, settings.max_new_tokens) for layer in layers]
+        own = [_size(layer, draw.rows, settings.max_new_tokens) for layer in layers]
         held += max(own)
     else:
         length = prompt_tokens + settings.max_new_tokens
-        own = [_size(layer, rows, _seen(layer, length)) for layer in layers]
+        own = [_size(layer, draw.rows, _seen(layer, length)) for layer in layers]
         held = max(own)
-    return sum(own) + held, prefill  # a layer that grows is there twice
+    return sum(own) + held, max(prefill, choice)  # a layer that grows is there twice
+
+
+def _trace_choice(dtype: torch.dtype, vocabulary: int, temperature: float, rows: int) -> int:
+    """Return the peak while a token of each row is chosen, the logits with it."""
+    with tracing(torch.nn.Identity(), vocabulary) as trace:
+        logits = torch.empty(rows, vocabulary, dtype=dtype, device="meta")
+        pick(logits, temperature, torch.zeros(rows))
+    return sum(trace.peak.values())
 
 
 def _shares_prompts(model: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..errors import PolicyError
 from ..policies.base import Base
@@ -16,6 +17,13 @@ _SHOWN = 3
 # Then the template is of no use for these prompts, and the others need not be rendered.
 _MOST_REFUSED = 100
 _BETWEEN_PHASES = 256  # prompts
+
+
+class PromptTokens(NamedTuple):
+    """How many tokens the longest and the shortest prompt have, of those that fit; at least 1."""
+
+    longest: int = 1
+    shortest: int = 1
 
 
 class _Places:
@@ -43,7 +51,7 @@ class _Rows:
         self._refused, self._empty, self._long = _Places(), _Places(), _Places()
         self._system = False  # whether one that was refused has a system message
         self._ended = ""
-        self.longest = 0  # tokens, of those that fit
+        self.counts: list[int] = []  # tokens, of those that fit
 
     def add(self, prompt: Prompt, measured: int | str) -> bool:
         """Take up how many tokens a prompt has, or why it has none; False where the rest need not be measured."""
@@ -55,7 +63,7 @@ class _Rows:
         elif self._limit is not None and measured + self._new_tokens > self._limit:
             self._long.add(f"{prompt.place} with {measured}")
         else:
-            self.longest = max(self.longest, measured)
+            self.counts.append(measured)
         return self._refused.count < _MOST_REFUSED
 
     def end(self, prompt: Prompt, reason: str) -> None:
@@ -104,8 +112,8 @@ def measure_prompts(
     heldout: Sequence[Prompt],
     new_tokens: int,
     progress: Progress,
-) -> tuple[int, list[PolicyError]]:
-    """Return how many tokens the longest prompt has that fits, at least 1; and an error for each kind of those that do not.
+) -> tuple[PromptTokens, list[PolicyError]]:
+    """Return how many tokens the prompts have that fit, and an error for each kind of those that do not.
 
     Args:
         base: The model, whose tokenizer and context count.
@@ -118,14 +126,14 @@ def measure_prompts(
         PolicyError: The worker cannot be used.
     """
     limit, found = context_length(base.model), list[PolicyError]()
-    total, done, longest = len(prompts) + len(heldout), 0, 1
+    total, done, counts = len(prompts) + len(heldout), 0, list[int]()
     for rows, what in ((prompts, "prompts"), (heldout, "held-out prompts")):
         about = _Rows(f"{len(rows)} {what}", limit, new_tokens)
         _measure(base, rows, about, progress, done, total)
         found += about.refusals()
-        longest, done = max(longest, about.longest), done + len(rows)
+        counts, done = counts + about.counts, done + len(rows)
     progress.phase("checking", total, total)
-    return longest, found
+    return (PromptTokens(max(counts), min(counts)) if counts else PromptTokens()), found
 
 
 def _measure(

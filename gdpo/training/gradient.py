@@ -103,4 +103,5 @@ class StepGradient:
             prompt_tokens=rollouts.prompt_ids.shape[1],
             adapter=self._model.peft_config["default"].to_dict(),
             loaded=True,
+            tokens=len(self._base.tokenizer),
         )

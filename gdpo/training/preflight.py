@@ -24,11 +24,11 @@ from ..rewards.coverage import check_coverage
 from ..settings import TrainSettings
 from .disk_space import check_space
 from .feasibility import check_adapter, check_method, check_optimizer
-from .fitting import measure_prompts
+from .fitting import PromptTokens, measure_prompts
 from .rehearsal import rehearse
 
-# What a host asks besides, given the tokens of the longest prompt that fits; it raises a `GDPOError` to refuse.
-Check = Callable[[int], None]
+# What a host asks besides, given the tokens of the prompts that fit; it raises a `GDPOError` to refuse.
+Check = Callable[[PromptTokens], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def preflight(planned: Planned, held: ExitStack, progress: Progress) -> Any:
     """
     policy, settings, objective = planned.policy, planned.settings, planned.objective
     answers = _Answers()
-    longest = _ask_about_rows(planned, answers, progress)
+    tokens = _ask_about_rows(planned, answers, progress)
     answers.ask(partial(check_method, objective, settings))
     answers.ask(partial(check_optimizer, settings.optimizer, policy.base.device))
     rank, alpha, seed = settings.lora_rank, settings.lora_alpha, settings.rng_seed
@@ -104,15 +104,15 @@ def preflight(planned: Planned, held: ExitStack, progress: Progress) -> Any:
         )
     for check in planned.checks:
         progress.poll()
-        answers.ask(partial(check, longest))
+        answers.ask(partial(check, tokens))
     answers.finish()
     rehearse(model, policy.base, planned.prompts, settings, progress.poll)
     _tell_left_out(model, progress)
     return model
 
 
-def _ask_about_rows(planned: Planned, answers: _Answers, progress: Progress) -> int:
-    """Ask the rewards and the model about every row, and return the tokens of the longest prompt that fits."""
+def _ask_about_rows(planned: Planned, answers: _Answers, progress: Progress) -> PromptTokens:
+    """Ask the rewards and the model about every row, and return the tokens of the prompts that fit."""
     rows, new_tokens = (planned.prompts, planned.heldout), planned.settings.max_new_tokens
     if not planned.prompts:
         answers.ask(_refuse_no_prompts)
@@ -122,9 +122,9 @@ def _ask_about_rows(planned: Planned, answers: _Answers, progress: Progress) -> 
     for line in told or ():
         progress.notice(line)
     measure = partial(measure_prompts, planned.policy.base, *rows, new_tokens, progress)
-    longest, refusals = answers.ask(measure) or (1, [])
+    tokens, refusals = answers.ask(measure) or (PromptTokens(), [])
     answers.add(refusals)
-    return longest
+    return tokens
 
 
 def _refuse_no_prompts() -> None:

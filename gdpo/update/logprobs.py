@@ -7,9 +7,10 @@ are made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..policies.adapter import innermost
 from ..policies.compat import disable_checkpointing, enable_checkpointing
 from ..rollouts import Rollouts
+from .wide_head import can_scan, scan
 
 # Logits made at a time: of so many tokens, as more take memory and save no time; but 4 MiB in fp32 are worth no
 # second chunk, and more than 32 MiB are not made.
@@ -95,27 +97,48 @@ def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
 
 
 class _Head:
-    """Hidden states `(m, d)` to log-probability and entropy `(m,)`, with the model's own logit scaling."""
+    """Hidden states `(m, d)` to log-probability and entropy `(m,)`, with the model's own logit scaling.
+
+    Attributes:
+        project: The output layer.
+        vocabulary: V.
+        cap: What the model caps its logits by; None: by nothing.
+        is_trained: Whether the output layer is itself trained.
+    """
 
     def __init__(self, inner: Any, temperature: float) -> None:
-        self._project = inner.get_output_embeddings()
+        self.project = inner.get_output_embeddings()
         config = inner.config.get_text_config()
         self._scale = getattr(config, "logit_scale", 1.0) or 1.0  # Cohere
         self._scale /= getattr(config, "logits_scaling", 1.0) or 1.0  # Granite
-        self._cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+        self.cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         self._temperature = temperature
-        self.vocabulary = self._project.weight.shape[0]
-        self.is_trained = any(p.requires_grad for p in self._project.parameters())
+        self.vocabulary = self.project.weight.shape[0]
+        self.is_trained = any(p.requires_grad for p in self.project.parameters())
 
     def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self._project(hidden)
-        # Half precision is too coarse for a sum over the vocabulary; float64 stays what it is.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * self._scale
-        if self._cap is not None:
-            logits = self._cap * torch.tanh(logits / self._cap)
-        logprobs = (logits / self._temperature).log_softmax(-1)
+        logprobs = self.scaled(self.project(hidden)).log_softmax(-1)
         entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
         return logprobs.gather(1, targets[:, None]).squeeze(1), entropy
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return what the softmax is taken of, from the outputs of the layer."""
+        # Half precision is too coarse for a sum over the vocabulary; float64 stays what it is.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self._scale != 1:  # a product of the logits' size, as below
+            logits = logits * self._scale
+        if self.cap is not None:
+            logits = self.cap * torch.tanh(logits / self.cap)
+        return logits if self._temperature == 1 else logits / self._temperature
+
+    @property
+    def slope(self) -> float:
+        """Return the derivative of `scaled`, apart from the cap's."""
+        return self._scale / self._temperature
+
+    def cap_slope(self, logits: Tensor) -> Tensor | float:
+        """Return the derivative of the cap where `scaled` gave `logits`."""
+        return 1.0 if self.cap is None else 1.0 - (logits * self._temperature / self.cap).square()
 
 
 def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,37 +146,48 @@ def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Te
     size = max(1, min(worth, _CHUNK_ELEMENTS // head.vocabulary))
     if len(targets) <= size:
         return head(hidden, targets)
-    if torch.is_grad_enabled() and not head.is_trained:
-        return _Chunks.apply(head, hidden, targets, size)
+    scanned = size < _CHUNK_TOKENS and can_scan(head)  # so few tokens at a time are a slow product
+    if not torch.is_grad_enabled():
+        if scanned:
+            return scan(head, hidden, targets, sloped=False)[:2]
+        return _joined(head(*part) for part in _split(hidden, targets, size))
+    if head.is_trained:
+        parts = _split(hidden, targets, size)
+        return _joined(checkpoint(head, *part, use_reentrant=False) for part in parts)
+    way = partial(scan, sloped=True) if scanned else partial(_sloped, size=size)
+    return _Frozen.apply(partial(way, head), hidden, targets)
+
+
+def _split(hidden: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(hidden.split(size), targets.split(size), strict=True)
+
+
+def _joined(parts: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def _sloped(head: _Head, hidden: Tensor, targets: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Return log-probabilities, entropies and slopes, chunk by chunk of the tokens."""
     parts = []
-    for states, wanted in zip(hidden.split(size), targets.split(size), strict=True):
-        if torch.is_grad_enabled():
-            parts.append(checkpoint(head, states, wanted, use_reentrant=False))
-        else:
-            parts.append(head(states, wanted))
-    logprobs, entropies = zip(*parts, strict=True)
-    return torch.cat(logprobs), torch.cat(entropies)
+    for states, wanted in _split(hidden, targets, size):
+        with torch.enable_grad():
+            leaf = states.detach().requires_grad_()
+            logprobs, entropy = head(leaf, wanted)
+            (slope,) = torch.autograd.grad(logprobs.sum(), leaf)
+        parts.append((logprobs.detach(), entropy, slope))
+    return _joined(parts)
 
 
-class _Chunks(torch.autograd.Function):
-    """A frozen head, chunk by chunk, with the gradients for the hidden states taken while the logits are there.
+class _Frozen(torch.autograd.Function):
+    """A head that is not trained, with the gradients for the hidden states taken while the logits are there.
 
     A token's log-probability depends on its own hidden state alone, so one gradient a token, `(m, d)`, is all
     that the way back needs: nothing is computed twice, and no logits are kept.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, head: _Head, hidden: Tensor, targets: Tensor, size: int
-    ) -> tuple[Tensor, Tensor]:
-        parts = []
-        for states, wanted in zip(hidden.split(size), targets.split(size), strict=True):
-            with torch.enable_grad():
-                leaf = states.detach().requires_grad_()
-                logprobs, entropy = head(leaf, wanted)
-                (slope,) = torch.autograd.grad(logprobs.sum(), leaf)
-            parts.append((logprobs.detach(), entropy, slope))
-        logprobs, entropies, slopes = (torch.cat(part) for part in zip(*parts, strict=True))
+    def forward(ctx: Any, way: Any, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs, entropies, slopes = way(hidden, targets)
         ctx.save_for_backward(slopes)
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
@@ -161,6 +195,6 @@ class _Chunks(torch.autograd.Function):
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  one gradient an output
         ctx: Any, gradients: Tensor, _entropies: Tensor
-    ) -> tuple[None, Tensor, None, None]:
+    ) -> tuple[None, Tensor, None]:
         (slopes,) = ctx.saved_tensors
-        return None, gradients[:, None].to(slopes) * slopes, None, None
+        return None, gradients[:, None].to(slopes) * slopes, None

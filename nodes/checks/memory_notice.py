@@ -20,6 +20,7 @@ from ...gdpo.policies.configuration import read_config
 from ...gdpo.policies.policy import Policy
 from ...gdpo.policies.sources import find_folder, naming_source
 from ...gdpo.settings import TrainSettings
+from ...gdpo.training.fitting import PromptTokens
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +72,18 @@ def _name(source: Path | str) -> str:
 
 
 def before_training(
-    policy: Policy, longest: int, objective: Objective, settings: TrainSettings
+    policy: Policy,
+    tokens: PromptTokens,
+    heldout: int,
+    objective: Objective,
+    settings: TrainSettings,
 ) -> tuple[str, str]:
     """Return a line on what the training needs, or on what to change where it does not fit; and the table.
 
     Args:
         policy: Start of the training.
-        longest: Tokens of the longest prompt.
+        tokens: Lengths of the prompts.
+        heldout: Number of held-out prompts.
         objective: The rewards and the method.
         settings: Settings of the training.
 
@@ -89,7 +95,10 @@ def before_training(
         "rewards": len(objective.rewards),
         "precision": base.precision,
         "device": base.device,
-        "prompt_tokens": longest,
+        "prompt_tokens": tokens.longest,
+        "shortest_prompt": tokens.shortest,
+        "heldout": heldout,
+        "tokens": len(base.tokenizer),
         "adapter": policy.adapter.config if policy.adapter else None,
         "loaded": True,
     }

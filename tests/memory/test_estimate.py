@@ -13,9 +13,12 @@ from random_models import WRITTEN_OUT, random_model
 from gdpo.errors import PolicyError
 from gdpo.memory import MemoryEstimate, config_weight_bytes, estimate, find_remedy
 from gdpo.memory.trace import tracing
+from gdpo.memory.traced_passes import _trace_choice
 from gdpo.policies.configuration import read_config
 from gdpo.policies.loading import load_policy
 from gdpo.policies.policy import trainable
+from gdpo.rollouts import choose_token
+from gdpo.rollouts.llama_step.products import joined
 from gdpo.rollouts.llama_step.read_layout import OtherShapeError, read_layout
 
 
@@ -72,14 +75,68 @@ def test_the_shape_of_a_model_is_told_without_its_weights():
         read_layout(random_model("mixtral").to("meta"))
 
 
-def test_sampling_in_fp32_packs_copies_of_all_linear_weights_the_head_last(tiny_folder):
+def test_sampling_in_fp32_merges_all_adapted_weights_and_packs_all_linear_ones(tiny_folder):
     model = load_policy(tiny_folder, precision="fp32", device="cpu").base.model
     linear = [m.weight.nbytes for m in model.modules() if isinstance(m, torch.nn.Linear)]
     head = model.get_output_embeddings().weight.nbytes
     parts = told(tiny_folder).parts
     assert parts["sampling's copies"] == 2 * sum(linear) - head  # the head carries no adapter
-    assert parts["packing for sampling"] == head
     assert told(tiny_folder, precision="bf16").parts["sampling's copies"] == 0
+
+
+def test_a_layer_that_is_packed_alone_is_not_copied_before(monkeypatch):
+    """The head of a large vocabulary may be the largest tensor of all."""
+    layers = [torch.nn.Linear(8, 40, bias=bias).requires_grad_(False) for bias in (True, False)]
+    x = torch.randn(3, 8)
+    wanted = [layer(x) for layer in layers]
+    copied = []
+    cat = torch.cat
+    monkeypatch.setattr(torch, "cat", lambda parts: (copied.append(parts[0].shape), cat(parts))[1])
+    for layer, outputs in zip(layers, wanted, strict=True):
+        torch.testing.assert_close(joined([layer], fuse=True)(x), outputs)
+    assert torch.Size([40, 8]) not in copied
+
+
+@pytest.mark.parametrize(("dtype", "copies"), [(torch.float32, 2 * 4), (torch.bfloat16, 2 + 2 * 4)])
+def test_a_choice_holds_logits_and_probabilities_of_all_rows(dtype, copies):
+    """In fp32, and the logits in the model's own type beside; a larger vocabulary adds its blocks' sums only."""
+    for vocabulary in (1000, 2**17):
+        found = _trace_choice(dtype, vocabulary, 1.0, rows=6)
+        sums = 2 * 4 if vocabulary < choose_token._LARGE else 0  # the cumulative one, and its clamp
+        assert found >= 6 * vocabulary * copies
+        assert found <= 6 * (vocabulary * (copies + sums) + 40 * choose_token._BLOCK)
+
+
+def test_an_evaluation_samples_one_completion_of_up_to_64_prompts(tiny_folder):
+    token = 2 * 2 * 16 * 4  # as above, of 40 prompts in 2 layers and of their completions
+    few = told(tiny_folder, heldout=40)
+    cache = token * (2 * 40 * 20 + 3 * 40 * 12)
+    choice = 40 * read_config(tiny_folder).vocab_size * 2 * 4
+    assert few.parts["evaluation"] >= cache + choice
+    assert "evaluation" in few.phases
+    many = [told(tiny_folder, heldout=count).parts["evaluation"] for count in (64, 65, 1000)]
+    assert few.parts["evaluation"] < many[0] == many[1] == many[2]
+    assert "evaluation" not in told(tiny_folder).phases
+
+
+def test_a_tokenizer_counts_by_its_tokens_and_is_there_once_the_model_is_loaded(tiny_folder):
+    without = told(tiny_folder)
+    found = told(tiny_folder, tokens=262_144)
+    assert found.parts["tokenizer"] == 256 * 2**20  # 1 kB each
+    assert {name: size - without.phases[name] for name, size in found.phases.items()} == (
+        dict.fromkeys(found.phases, 256 * 2**20)
+    )
+    loaded = told(tiny_folder, tokens=262_144, loaded=True)
+    assert loaded.missing == told(tiny_folder, loaded=True).missing
+
+
+def test_prompts_too_short_to_be_shared_are_tried_where_they_can_come(tiny_folder):
+    """Of 12 new tokens and groups of 4, prompts of 32 tokens and more are shared: those of 31 take the most."""
+    shared = told(tiny_folder, prompt_tokens=60).parts["activations"]
+    mixed = told(tiny_folder, prompt_tokens=60, shortest_prompt=5).parts["activations"]
+    assert mixed == told(tiny_folder, prompt_tokens=31).parts["activations"] > shared
+    assert shared == told(tiny_folder, prompt_tokens=60, shortest_prompt=32).parts["activations"]
+    assert told(tiny_folder, shortest_prompt=5).parts == told(tiny_folder).parts
 
 
 def test_half_the_precision_is_half_the_weights(tiny_folder):

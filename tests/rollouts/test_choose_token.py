@@ -10,7 +10,7 @@ from conftest import make_tokenizer
 from random_models import PROMPTS
 from rounding import bound
 
-from gdpo.rollouts import sample
+from gdpo.rollouts import choose_token, sample
 from gdpo.rollouts.choose_token import pick
 
 
@@ -103,3 +103,66 @@ def test_logprob_and_entropy_are_those_of_the_distribution_at_the_temperature(te
     entropy = -(wanted.exp() * wanted).sum(-1)
     allowed = (1 + math.log(300)) * rounded  # as in `same_scores`
     torch.testing.assert_close(picks.entropy.double(), entropy, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("count", [64, 61, 5])  # whole blocks, a rest, less than a block
+def test_a_large_vocabulary_gives_the_tokens_of_the_cumulative_sum(count, monkeypatch):
+    """In blocks of 8. A random number nearer to a boundary than rounding may fall on either side of it."""
+    monkeypatch.setattr(choose_token, "_LARGE", 2)
+    monkeypatch.setattr(choose_token, "_BLOCK", 8)
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(1, count, generator=generator)).repeat(4000, 1)
+    uniforms = torch.rand(4000, generator=generator)
+    ends = logits[0].double().softmax(0).cumsum(0)
+    clear = (uniforms.double()[:, None] - ends).abs().amin(1) > bound(count)
+    assert clear.sum() > 3900
+    wanted = torch.searchsorted(ends, uniforms.double(), right=True)
+    assert torch.equal(pick(logits, 1.0, uniforms).tokens[clear], wanted[clear])
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])
+def test_no_token_of_probability_0_is_met_in_a_large_vocabulary(uniform, monkeypatch):
+    monkeypatch.setattr(choose_token, "_LARGE", 2)
+    monkeypatch.setattr(choose_token, "_BLOCK", 8)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(500, 45, generator=generator)
+    # Whole blocks without any probability, at both ends and between, and tokens without it in others.
+    logits[:, :8] = logits[:, 24:32] = logits[:, 40:] = -torch.inf
+    logits[torch.rand(500, 45, generator=generator) < 0.5] = -torch.inf
+    logits[:, 12] = 0.0
+    picks = pick(logits, 1.0, torch.full((500,), uniform))
+    assert picks.logprobs.isfinite().all()
+    assert picks.entropy.isfinite().all()
+    likely = logits.softmax(-1).gather(1, picks.tokens[:, None])
+    assert float(likely.min()) > 0
+
+
+@pytest.mark.parametrize("step", [-1, 0, 1])
+def test_rounding_at_the_end_of_a_block_meets_no_token_of_probability_0(step, monkeypatch):
+    """Random numbers at the end of the first of three blocks, whose own last tokens have no probability."""
+    monkeypatch.setattr(choose_token, "_LARGE", 2)
+    monkeypatch.setattr(choose_token, "_BLOCK", 8)
+    logits = torch.randn(3000, 24, generator=torch.Generator().manual_seed(0))
+    logits[:, 5:8] = logits[:, 8:11] = -torch.inf
+    ends = logits.softmax(-1)[:, :8].sum(1)
+    uniforms = ends + step * torch.finfo(torch.float32).eps / 2 * ends
+    tokens = pick(logits, 1.0, uniforms).tokens
+    assert set(tokens.tolist()) <= {0, 1, 2, 3, 4, *range(11, 24)}
+
+
+def test_numbers_that_are_not_finite_stay_visible_in_a_large_vocabulary(monkeypatch):
+    monkeypatch.setattr(choose_token, "_LARGE", 2)
+    logits = torch.zeros(1, 1500)
+    logits[0, 3] = torch.nan
+    picks = pick(logits, 1.0, torch.tensor([0.5]))
+    assert not picks.logprobs.isfinite().any()
+    assert 0 <= int(picks.tokens) < 1500
+
+
+def test_the_same_tokens_come_from_blocks_and_from_one_sum_for_a_real_vocabulary():
+    """262 144 tokens, of which the blocks decide: frequencies of a few likely ones."""
+    logits = torch.full((1, 262_144), -30.0)
+    logits[0, [0, 511, 512, 262_143]] = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+    uniforms = torch.tensor([0.0, 0.05, 0.15, 0.29, 0.35, 0.59, 0.65, 0.999])
+    picks = pick(logits.repeat(8, 1), 1.0, uniforms)
+    assert picks.tokens.tolist() == [0, 0, 511, 511, 512, 512, 262_143, 262_143]

@@ -71,11 +71,11 @@ def test_all_findings_are_in_one_message_with_a_line_for_each(
     def fails(gramian, preferences, deficit):
         raise ZeroDivisionError("no weights")
 
-    def unfit(longest):
-        raise ExportError(f"node 6: cannot be exported (after {longest} tokens)")
+    def unfit(tokens):
+        raise ExportError(f"node 6: cannot be exported (after {tokens.longest} tokens)")
 
-    def fine(longest):
-        assert longest > 0
+    def fine(tokens):
+        assert tokens.longest >= tokens.shortest > 0
 
     goal = combine_rewards(
         [Reward("right", AnswerMatch(field="solution")), Reward("mine", Broken())],

@@ -50,5 +50,5 @@ class Layout:
     head_order: (
         Tensor | None
     )  # where the numbers of queries and keys come from, `(D,)`; None is in their order
-    fused: bool  # all weights are copies of their own
+    fused: bool  # weights are merged, and packed where the processor has a form for it
     exact: bool  # in fp32, and not quantised in the activations

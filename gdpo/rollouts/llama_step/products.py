@@ -27,7 +27,9 @@ def joined(layers: Sequence[Any], fuse: bool, order: Tensor | None = None) -> La
     """Return one function that gives the layers' outputs side by side, `(n, sum of widths)`, `order`ed where fused."""
     if not fuse:
         return layers[0] if len(layers) == 1 else lambda x: torch.cat([f(x) for f in layers], -1)
-    weight = torch.cat([layer.weight for layer in layers])
+    # One layer's weight needs no copy before it is packed: the head's may be the largest tensor of the model.
+    single = len(layers) == 1 and order is None
+    weight = layers[0].weight if single else torch.cat([layer.weight for layer in layers])
     bias = None
     if layers[0].bias is not None:
         bias = torch.cat([layer.bias for layer in layers])
