@@ -34,13 +34,18 @@ def check_adapter(model: Any, *, fresh: bool) -> None:
     if fresh:
         return
     apart = passed_apart(model)
-    odd = next((module for module in matrices if not apart.get(module)), None)
-    if odd is not None:
-        name = next(name for name, module in model.named_modules() if module is odd)
-        raise TrainingError(
-            f"The adapter has a matrix that not every completion passes by itself, so it could not be trained: "
-            f"{shorten(name, 160)}; train a fresh adapter, which leaves such layers out."
-        )
+    silent = [module for module in matrices if module not in apart]
+    together = [module for module in matrices if not apart.get(module, True)]
+    for odd, what in (
+        (silent, "took no part in the pass"),
+        (together, "take all completions together"),
+    ):
+        if odd:
+            name = next(name for name, module in model.named_modules() if module is odd[0])
+            raise TrainingError(
+                f"{len(odd)} of the adapter's {len(matrices)} matrices {what}, so they cannot be trained: "
+                f"{shorten(name, 160)}; train a fresh adapter, which leaves such layers out."
+            )
 
 
 def check_optimizer(name: str, device: str) -> None:
