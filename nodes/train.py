@@ -17,6 +17,7 @@ from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
 from ..gdpo.to_json import to_json
+from ..gdpo.training.fitting import PromptTokens
 from ..gdpo.training.trainer import train
 from .checks.exports import check_exports
 from .checks.guard import guarded

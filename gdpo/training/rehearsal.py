@@ -43,7 +43,7 @@ def rehearse(
         TrainingError: The model cannot be sampled, or its gradients cannot be had; the message names its family.
     """
     rows = list(prompts[:_PROMPTS])
-    with _named(model, "sampled"):
+    with _named(model):
         rollouts = sample(
             model,
             base.tokenizer,
@@ -53,22 +53,21 @@ def rehearse(
             seed=0,
             poll=poll,
         )
-    ones = torch.ones(len(rows), dtype=torch.float64)
-    with _named(model, "trained"):
+        ones = torch.ones(len(rows), dtype=torch.float64)
         differentiate(model, rollouts, ones, ones[None], replace(settings, micro_batch=1), poll)
 
 
 @contextmanager
-def _named(model: Any, what: str) -> Iterator[None]:
-    """Tell which family of models it is that something foreign was raised for."""
+def _named(model: Any) -> Iterator[None]:
+    """Tell which family of models it is that something foreign was raised for; memory is the step's own concern."""
     try:
         yield
     except GDPOError:
         raise
     except _REFUSALS as error:
         if is_out_of_memory(error):
-            raise
+            return
         reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 160)
         raise TrainingError(
-            f"{model.config.model_type!r} models cannot be {what} here ({reason}); train a model of another family."
+            f"{model.config.model_type!r} models cannot be sampled or trained here ({reason}); train a model of another family."
         ) from error
