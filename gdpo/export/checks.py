@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import ExportError, PolicyError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
 from ..plain_files import read_text
+from ..policies.folder_kinds import packing_of
 from ..policies.policy import Policy
 from ..unpacking.folder import is_gguf, naming, unpack
 from .converter import ConverterError, find_converter
@@ -84,8 +85,8 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
 
 def _plan(policy: Policy, source: Path, folder: Path, targets: dict[str, Path]) -> ExportPlan:
     config, types = _read_config(source / "config.json"), tuple(targets)
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "unknown")
+    if config.get("quantization_config") is not None:
+        method = packing_of(config) or "unknown"
         raise ExportError(
             f"{policy.base.source!r} is itself quantised ({method}) and cannot be merged without loss; "
             "train on, and export, the full-precision model."

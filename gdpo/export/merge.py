@@ -107,8 +107,12 @@ def _keep_config(model: Any, source: Path, folder: Path) -> None:
 def _name_otherwise(model: Any, file: Path) -> None:
     """Add the older names of settings, which the converter asks for and newer versions of transformers do not write."""
     content = json.loads(read_text(file))
-    content.setdefault("architectures", [type(model).__name__])
-    for name, newer in _OLDER_NAMES.items():
-        if newer in content:
-            content.setdefault(name, content[newer])
-    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    lacking = {
+        name: content[newer]
+        for name, newer in _OLDER_NAMES.items()
+        if newer in content and name not in content
+    }
+    if not content.get("architectures"):
+        lacking["architectures"] = [type(model).__name__]
+    if lacking:
+        file.write_text(json.dumps({**content, **lacking}, indent=2), encoding="utf-8")

@@ -14,9 +14,9 @@ from typing import Any
 from ..errors import PolicyError, shorten
 from ..plain_files import check_plain, read_text
 from .digest import MAX_TEXT_BYTES
-from .folder_kinds import check_kind, check_packed, check_shards
+from .folder_kinds import check_kind, check_packed, check_shards, check_stored
 from .named_code import code_in, entries_in, is_code, is_plain, named_file, texts_in
-from .weight_files import read_weight_files
+from .weight_files import WeightFiles, read_weight_files
 
 # Tokens and their numbers, which may be any words; nothing else is read from these files.
 _DATA = {"tokenizer.json", "vocab.json", "added_tokens.json"}
@@ -51,7 +51,9 @@ def check_model_folder(folder: Path) -> None:
     check_packed(read_json(folder / "config.json"), folder)
     for index in folder.glob("*.index.json"):
         _check_index(index)
-    _check_size(folder)
+    files = read_weight_files(folder)
+    check_stored(files, read_json(folder / "config.json"), folder)
+    _check_size(files, folder)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -146,10 +148,10 @@ def _check_index(file: Path) -> None:
         check_shards(names, file.parent)
 
 
-def _check_size(folder: Path) -> None:
+def _check_size(files: WeightFiles, folder: Path) -> None:
     """Refuse a model of more parts than its files could back: even without contents each part takes memory."""
     config = read_json(folder / "config.json")
-    tensors = len(read_weight_files(folder).shapes)
+    tensors = len(files.shapes)
     for part in [config, *(value for _, value in entries_in(config) if isinstance(value, dict))]:
         layers, experts = _largest(part, _LAYERS), _largest(part, _EXPERTS)
         if layers > tensors or layers * experts > _MAX_EXPERTS:

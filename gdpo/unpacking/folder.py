@@ -27,6 +27,8 @@ _WORKER = Path(__file__).with_name("worker.py")
 _PREFIX = "gdpo-gguf-"
 # Above this many weights float32 would take over 12 GB on the disk and twice that in memory; as exports do.
 _FLOAT32_WEIGHTS = 3_000_000_000
+# Numbers of ggml's types F32, F16 and BF16.
+_EXACT_KINDS = {0, 1, 30}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # What making the folder takes beside the weights, which are held twice for a while.
 _MEMORY, _MEMORY_PER_BYTE, _COPIES = 2 * 2**30, 64, 2
@@ -47,6 +49,7 @@ class Unpacked:
         digest: Stands for the content of the file or files.
         texts: Sums of the tokenizer and of the chat template, by name.
         about: Architecture, quantisation and what it was made into, in words.
+        exact: Whether llama.cpp multiplies the file's weights without rounding their inputs to 8 bits.
     """
 
     source: Path
@@ -54,6 +57,7 @@ class Unpacked:
     digest: str
     texts: Mapping[str, str]
     about: str
+    exact: bool
 
 
 def unpack(path: Path, poll: Callable[[], None] = lambda: None) -> Unpacked:
@@ -104,7 +108,9 @@ def _start(path: Path, parts: Sequence[Header], dtype: str) -> Unpacked:
     model = folder / "model"
     model.mkdir()
     about = f"{parts[0].architecture}, {quantisation(parts)}, dequantised to {dtype}"
-    return Unpacked(path, model, digest_parts(parts), digest_words(parts[0]), about)
+    kinds = {tensor.kind for part in parts for tensor in part.tensors}
+    exact = kinds <= _EXACT_KINDS
+    return Unpacked(path, model, digest_parts(parts), digest_words(parts[0]), about, exact)
 
 
 def _fill(parts: Sequence[Header], folder: Path, dtype: str, poll: Callable[[], None]) -> None:

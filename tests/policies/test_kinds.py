@@ -57,7 +57,35 @@ def weights_as(name):
     return lambda folder: (folder / "model.safetensors").rename(folder / name)
 
 
+def stored_as(kind, **scales):
+    """The matrices in another type of numbers, as some programs store them without a word in config.json."""
+
+    def damage(folder):
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        file, number = folder / "model.safetensors", getattr(torch, kind)
+        weights = {
+            name: weight.to(number) if "proj" in name else weight
+            for name, weight in load_file(file).items()
+        }
+        scaled = {
+            f"{name}_{end}": torch.ones(1) for end in scales for name in weights if "proj" in name
+        }
+        save_file(weights | scaled, file, metadata={"format": "pt"})
+
+    return damage
+
+
 CASES = {
+    "8-bit floats": (stored_as("float8_e4m3fn"), ["of the type F8_E4M3", "full precision"]),
+    "other 8-bit floats": (stored_as("float8_e5m2"), ["of the type F8_E5M2", "full precision"]),
+    "8-bit floats and scales": (stored_as("float8_e4m3fn", scale=1), ["F8_E4M3", "full precision"]),
+    "8-bit numbers": (stored_as("int8"), ["of the type I8", "full precision"]),
+    "packed bytes": (stored_as("uint8", scale_inv=1), ["of the type U8", "full precision"]),
+    "fp8": (quantised("fp8"), ["quant_method 'fp8'", "full-precision model"]),
+    "mxfp4": (quantised("mxfp4"), ["quant_method 'mxfp4'", "full-precision model"]),
+    "compressed-tensors": (quantised("compressed-tensors"), ["quantised by", "full precision"]),
     "gptq": (quantised("gptq"), ["quantised by 'gptq'", "full precision"]),
     "awq": (quantised("awq"), ["quantised by 'awq'", "full precision"]),
     "weights are a pointer": (pointer("model.safetensors"), ["Git LFS", "git lfs pull"]),
@@ -93,7 +121,9 @@ def test_each_kind_has_its_own_remedy(tiny_folder, tmp_path, case):
         assert any(one in message for one in word.split("|")), message
 
 
-@pytest.mark.parametrize(("name", "word"), [("m.gguf", "GGUF"), ("m.safetensors", "folder")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("m.gguf", "in the middle of its header"), ("m.safetensors", "folder")]
+)
 def test_a_file_is_no_folder(tmp_path, name, word):
     (tmp_path / name).write_bytes(b"GGUF")
     assert word in refusal(tmp_path / name)

@@ -64,10 +64,10 @@ def test_what_is_no_header_is_refused_at_once(case):
 
 
 def test_a_header_of_many_empty_texts_ends_soon():
-    data = head(1) + text("k") + struct.pack("<IIQ", 9, 8, 3_999_999) + bytes(8 * 3_999_999)
+    data = head(1) + text("k") + struct.pack("<IIQ", 9, 8, 10**6) + bytes(8 * 10**6)
     began = time.process_time()
     assert len(read(data).entries) == 1
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 5
 
 
 def test_each_cut_of_a_header_is_noticed():

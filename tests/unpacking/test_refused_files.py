@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 
+import gguf
 import pytest
 from gguf_models import exported, needs_llama
 from gguf_writing import rewritten, whole_file
 
 from gdpo.errors import PolicyError
 from gdpo.policies.loading import load_policy
-from gdpo.unpacking import folder as unpacking
+from gdpo.unpacking import folder as unpacking, worker
 from gdpo.unpacking.kinds import supported_architectures
 from gdpo.unpacking.parts import is_later_part
 
@@ -91,24 +92,48 @@ def test_tensors_that_share_their_bytes_are_refused(tmp_path):
     assert "table of tensors is damaged at 'b'" in refusal(path)
 
 
+# Keys of a file, and words of the message.
+KEYS = {
+    "experts in Llama's layers": ({"llama__expert_count": 4}, "sets llama.expert_count"),
+    "a key that nobody reads": ({"llama__rope__of_tomorrow": 3}, "sets llama.rope.of_tomorrow"),
+}
+# What only the worker sees: keys, tensors that are left out, words.
 CHANGES = {
-    "experts in Llama's layers": ({"llama__expert_count": 4}, {}, "sets llama.expert_count"),
-    "a key that nobody reads": ({"llama__rope__of_tomorrow": 3}, {}, "sets llama.rope.of_tomorrow"),
-    "another scaling": ({"llama__rope__scaling__type": "spiral"}, {}, "'spiral'"),
-    "part of a head is rotated": ({"llama__rope__dimension_count": 8}, {}, "only 8 of 64 numbers"),
-    "a tensor is missing": ({}, {"drop": ("blk.1.ffn_up.weight",)}, "lacks 1 of the weights"),
-    "more layers than there are": ({"llama__block_count": 3}, {}, "lacks 9 of the weights"),
-    "fewer layers than there are": ({"llama__block_count": 1}, {}, "has no place in the model"),
-    "wider than it is": ({"llama__embedding_length": 512}, {}, "other shapes|lacks|only 64 of 128"),
+    "another scaling": ({"llama__rope__scaling__type": "spiral"}, (), "'spiral'"),
+    "part of a head is rotated": ({"llama__rope__dimension_count": 8}, (), "only 8 of 64 numbers"),
+    "more layers than there are": ({"llama__block_count": 3}, (), "lacks 9 of the weights"),
+    "fewer layers than there are": ({"llama__block_count": 1}, (), "has no place in the model"),
+    "wider than it is": ({"llama__embedding_length": 512}, (), "other shapes|only 64 of 128"),
+    "a tensor is missing": ({}, ("blk.1.ffn_up.weight",), "lacks 1 of the weights"),
 }
 
 
 @needs_llama
+@pytest.mark.parametrize("case", KEYS)
+def test_a_key_that_would_not_be_computed_by_is_refused(case, tmp_path):
+    changes, words = KEYS[case]
+    path = rewritten(exported().files["Q8_0"].path, tmp_path / "x.gguf", **changes)
+    assert words in refusal(path)
+
+
+@needs_llama
 @pytest.mark.parametrize("case", CHANGES)
-def test_what_would_not_be_computed_by_is_refused(case, tmp_path):
-    changes, options, words = CHANGES[case]
-    path = rewritten(exported().files["Q8_0"].path, tmp_path / "x.gguf", **options, **changes)
-    assert re.search(words, refusal(path))
+def test_what_would_not_be_computed_by_is_refused(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        gguf, "GGUFReader", gguf.GGUFReader
+    )  # the worker replaces it, in its own process
+    changes, drop, words = CHANGES[case]
+    path = rewritten(exported().files["Q8_0"].path, tmp_path / "x.gguf", drop=drop, **changes)
+    request = {"gguf": str(path), "folder": str(tmp_path), "dtype": "float32"}
+    with pytest.raises(ValueError, match=words):
+        list(worker.unpack(request))
+
+
+@needs_llama
+def test_what_the_worker_refuses_is_told_with_the_files_name(tmp_path):
+    source = exported().files["Q8_0"].path
+    path = rewritten(source, tmp_path / "x.gguf", drop=("blk.1.ffn_up.weight",))
+    assert "lacks 1 of the weights (model.layers.1.mlp.up_proj.weight)" in refusal(path)
 
 
 @needs_llama
