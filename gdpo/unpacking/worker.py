@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def _check_read(header: Header, model: Any) -> None:
     }:
         return
     kind = reading.TENSOR_PROCESSORS.get(header.architecture, reading.TensorProcessor)
-    places = reading.get_gguf_hf_weights_map(model, kind(config=model.config.to_dict()))
+    options = {"processor": kind(config=model.config.to_dict())}
+    if "processor" not in signature(reading.get_gguf_hf_weights_map).parameters:  # before 4.52
+        options = {}
+    places = reading.get_gguf_hf_weights_map(model, **options)
     for tensor in header.tensors:
         experts = _EXPERTS.fullmatch(tensor.name)
         known = {tensor.name, experts.group(1) if experts else tensor.name}
