@@ -7,7 +7,6 @@ is made here, in a process of its own that may take so much memory and no more.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -147,5 +146,4 @@ def _describe(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.exit(main(sys.argv[1:]))
