@@ -110,6 +110,7 @@ def _split_words(content: dict[str, Any], split: str) -> None:
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
     content["normalizer"] = None
     content["decoder"] = {**_LEVEL, "use_regex": True}
+    content["model"] |= {"byte_fallback": False, "fuse_unk": False, "unk_token": None}
     content["model"]["ignore_merges"] = split in WHOLE_WORDS
 
 

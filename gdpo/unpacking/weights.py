@@ -13,7 +13,8 @@ import numpy as np
 
 from .header import Entry, Header, Tensor
 
-_ARRAY, _STRING, _FLOAT64 = 9, 8, 12
+_ARRAY, _STRING, _FLOAT64, _UINT32 = 9, 8, 12, 4
+_IDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "unknown"))
 _PLAIN = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
 _WHOLE = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 
@@ -49,6 +50,10 @@ class Reader:
         entries = header.entries.items()
         kept = (key for key, entry in entries if words or not _is_of_words(key, entry))
         self.fields = {key: _field(header, key) for key in kept}
+        for key in (
+            _IDS if words else ()
+        ):  # older versions fall over what is not there; its use is put right later
+            self.fields.setdefault(key, Field(key, [(0,)], [0], [_UINT32]))
         self.tensors = [weights_of(header, tensor) for tensor in header.tensors]
 
 

@@ -7,11 +7,11 @@ is made here, in a process of its own that may take so much memory and no more.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,10 @@ def _check_read(header: Header, model: Any) -> None:
     }:
         return
     kind = reading.TENSOR_PROCESSORS.get(header.architecture, reading.TensorProcessor)
-    places = reading.get_gguf_hf_weights_map(model, kind(config=model.config.to_dict()))
+    options = {"processor": kind(config=model.config.to_dict())}
+    if "processor" not in signature(reading.get_gguf_hf_weights_map).parameters:  # before 4.52
+        options = {}
+    places = reading.get_gguf_hf_weights_map(model, **options)
     for tensor in header.tensors:
         experts = _EXPERTS.fullmatch(tensor.name)
         known = {tensor.name, experts.group(1) if experts else tensor.name}
@@ -143,5 +146,4 @@ def _describe(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.exit(main(sys.argv[1:]))
