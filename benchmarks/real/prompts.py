@@ -1,4 +1,4 @@
-"""Makes the questions of the benchmark: facts and sums, with their answers, for training and held out.
+"""Makes the questions of the benchmark, with their answers, for training and held out.
 
 A question is in one of the two sets only, and none is among the examples that every prompt begins with: a base model,
 which has seen no conversations, learns from them what is asked of it.
@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 from gdpo import Prompt, make_prompt
 
-# Held-out questions of each kind; the others are trained on.
-HELDOUT_FACTS, HELDOUT_SUMS = 40, 24
-SUMS = 72
+HELDOUT = 48
 
 _CAPITALS = (
     "Argentina Buenos_Aires, Australia Canberra, Austria Vienna, Belgium Brussels, Brazil Brasilia, "
@@ -55,8 +53,9 @@ _ALSO = {"big": "little", "easy": "hard", "old": "new", "begin": "finish", "thic
 _EXAMPLES = (
     "Answer each question in a short sentence that begins with 'It is'.\n\n"
     "Q: What is the capital of Italy?\nA: It is Rome.\n\n"
-    "Q: What is 6 + 7?\nA: It is 13.\n\n"
     "Q: What is the opposite of hot?\nA: It is cold.\n\n"
+    "Q: What is the chemical symbol of gold?\nA: It is Au.\n\n"
+    "Q: What colour is a ripe cherry?\nA: It is red.\n\n"
 )
 ASKED = "Q: {}\nA:"
 
@@ -65,13 +64,11 @@ def questions(seed: int) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     """Return the prompts to train on and those that are held out, each with its answers in `reference`.
 
     Args:
-        seed: Seed of the sums and of the division into the two sets.
+        seed: Seed of the division into the two sets.
     """
-    draw = random.Random(seed)
-    facts, sums = list(_facts()), list(_sums(draw))
-    draw.shuffle(facts)
-    heldout = facts[:HELDOUT_FACTS] + sums[:HELDOUT_SUMS]
-    return tuple(facts[HELDOUT_FACTS:] + sums[HELDOUT_SUMS:]), tuple(heldout)
+    facts = list(_facts())
+    random.Random(seed).shuffle(facts)
+    return tuple(facts[HELDOUT:]), tuple(facts[:HELDOUT])
 
 
 def question_of(prompt: Prompt) -> str:
@@ -85,20 +82,6 @@ def _facts() -> Iterator[Prompt]:
             thing, answer = (word.replace("_", " ") for word in pair.split(" "))
             also = [_ALSO[thing]] if thing in _ALSO and "opposite" in question else []
             yield _prompt(question.format(thing), [answer, *also])
-
-
-def _sums(draw: random.Random) -> Iterator[Prompt]:
-    """Yield sums and differences of small numbers, each once."""
-    known = {(6, 7, "+")}
-    while len(known) <= SUMS:
-        one, other, sign = draw.randint(1, 12), draw.randint(1, 12), draw.choice("+-")
-        if sign == "-":
-            one, other = max(one, other), min(one, other)
-        if (one, other, sign) not in known:
-            known.add((one, other, sign))
-            yield _prompt(
-                f"What is {one} {sign} {other}?", [str(one + other if sign == "+" else one - other)]
-            )
 
 
 def _prompt(question: str, answers: list[str]) -> Prompt:

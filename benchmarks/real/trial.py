@@ -16,7 +16,7 @@ from torch import Tensor
 import gdpo
 from benchmarks.common.peaks import forget_peak, measurable, peak_mb, reset_peak, resident_mb
 from benchmarks.real.figures import describe, describe_exports
-from benchmarks.real.prompts import question_of, questions
+from benchmarks.real.prompts import HELDOUT, question_of, questions
 from gdpo.memory import estimate
 from gdpo.policies.chat import encode_prompts
 from gdpo.starter import MODEL_DIR
@@ -42,7 +42,7 @@ class Plan:
     """How much is done: steps, held-out prompts, and completions of each of them before and after."""
 
     steps: int = 40
-    heldout: int = 64
+    heldout: int = HELDOUT
     completions: int = 2
 
     @property
@@ -94,7 +94,7 @@ def measure(model: str, plan: Plan, seed: int, folder: Path) -> dict[str, Any]:
         folder: Where the run and the exported files go; new or empty.
     """
     train, heldout = questions(seed)
-    heldout = heldout[:: max(1, len(heldout) // plan.heldout)][: plan.heldout]
+    heldout = heldout[: plan.heldout]
     _bring_in_libraries()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if measurable(device):
