@@ -65,7 +65,7 @@ def test_a_wrong_call_is_refused_without_what_a_terminal_obeys():
 
 def test_the_benchmarks_are_those_that_are_documented():
     done = start("bench")
-    assert done.stdout.split() == ["convergence", "cost", "memory", "sharing", "speed"]
+    assert done.stdout.split() == ["convergence", "cost", "memory", "real", "sharing", "speed"]
 
 
 def test_benchmarks_are_listed_and_started_by_name(run, monkeypatch, tmp_path, capsys):
