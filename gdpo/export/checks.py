@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExportError, PolicyError, shorten
+from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
 from ..plain_files import read_text
 from ..policies.folder_kinds import packing_of
 from ..policies.policy import Policy
-from ..unpacking.folder import is_gguf, naming, unpack
+from ..unpacking.folder import naming
 from .converter import ConverterError, find_converter
 from .formats import DIRECT_TYPES, EXPORT_TYPES, FALLBACK_BITS, FORMATS, PLAIN_TYPES, wide_type
 from .model_checks import check_model, check_rows, falls_back
+from .source_files import source_folder
 
 # Above this many parameters the base is reloaded in bf16: fp32 would take over 12 GB of memory.
 _FP32_PARAMETERS = 3_000_000_000
@@ -129,31 +130,6 @@ def _read_config(file: Path) -> dict[str, Any]:
             f"{str(file)!r} should hold a JSON object. Found {shorten(config)}; get the model's original file."
         )
     return config
-
-
-def source_folder(policy: Policy) -> Path:
-    """The folder of the base's own files; of a GGUF what it was made into, of a hub id its place in the local cache."""
-    source = policy.base.source
-    if Path(source).is_dir():
-        return Path(source)
-    if is_gguf(Path(source)):
-        return _unpacked(Path(source))
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, local_files_only=True))
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"The files of {source!r} are no longer there; load the model again to fetch them."
-        ) from error
-
-
-def _unpacked(file: Path) -> Path:
-    """The folder that a GGUF base was made into; made again where its weights are gone."""
-    try:
-        return unpack(file).folder
-    except PolicyError as error:
-        raise ExportError(str(error)) from error
 
 
 def _targets(folder: Path, name: str, types: Sequence[str]) -> dict[str, Path]:

@@ -11,22 +11,21 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .answering import complete, end_test
 from .gguf_file import (
     Limited,
     Log,
     WorkerError,
-    detokenize,
     open_file,
     open_on_gpu,
     render,
     short,
-    table,
     tokenize,
     trained_context,
 )
@@ -74,7 +73,7 @@ def logits(request: dict, log: Log) -> Iterator[dict]:
         "rendered": [
             render(vocabulary, messages, _limited) for messages in request["conversations"]
         ],
-        "ends": list(filter(_end_test(vocabulary), request.get("said", ()))),
+        "ends": list(filter(end_test(vocabulary), request.get("said", ()))),
     }
     vocabulary.close()
     sequences = request["sequences"]
@@ -134,44 +133,7 @@ def generate(request: dict, log: Log) -> Iterator[dict]:
     for index, ids in enumerate(prompts):
         random = np.random.default_rng([request["seed"], index])
         room = min(request["max_new_tokens"], context - len(ids))
-        yield _complete(llm, ids, room, request["temperature"], random) | {"note": note}
-
-
-def _complete(
-    llm: Any, prompt: Sequence[int], limit: int, temperature: float, random: np.random.Generator
-) -> dict:
-    """Sample until an end token or `limit` tokens; the end token counts but is not part of the text."""
-    import llama_cpp
-
-    is_end = _end_test(llm)
-    llm.reset()
-    llm.eval(prompt)
-    shown: list[int] = []
-    for count in range(1, limit + 1):
-        scores = llama_cpp.llama_get_logits_ith(llm.ctx, -1)
-        token = _choose(np.ctypeslib.as_array(scores, shape=(llm.n_vocab(),)), temperature, random)
-        if is_end(token):
-            return {"text": detokenize(llm, shown), "tokens": count, "truncated": False}
-        shown.append(token)
-        if count < limit:
-            llm.eval([token])
-    return {"text": detokenize(llm, shown), "tokens": limit, "truncated": True}
-
-
-def _choose(scores: np.ndarray, temperature: float, random: np.random.Generator) -> int:
-    if not np.isfinite(scores).all():
-        raise WorkerError("the model computes numbers that are not finite; export it again")
-    if temperature == 0:
-        return int(scores.argmax())
-    # Gumbel's trick: the argmax of logits plus such noise is a draw from their softmax.
-    return int((scores / temperature + random.gumbel(size=len(scores))).argmax())
-
-
-def _end_test(llm: Any) -> Callable[[int], bool]:
-    import llama_cpp
-
-    vocabulary = table(llm)
-    return lambda token: bool(llama_cpp.llama_vocab_is_eog(vocabulary, token))
+        yield complete(llm, ids, room, request["temperature"], random) | {"note": note}
 
 
 COMMANDS = {"quantize": quantize, "tokens": tokens, "logits": logits, "generate": generate}
