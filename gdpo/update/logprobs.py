@@ -141,7 +141,7 @@ class _Head:
         return 1.0 if self.cap is None else 1.0 - (logits * self._temperature / self.cap).square()
 
 
-def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
     worth = max(_CHUNK_TOKENS, _LEAST_ELEMENTS // head.vocabulary)
     size = max(1, min(worth, _CHUNK_ELEMENTS // head.vocabulary))
     if len(targets) <= size:
