@@ -9,10 +9,12 @@ from pathlib import Path
 
 from conftest import make_tokenizer
 from gguf_models import LLAMA3_RULE, shared, with_split
-from sentence_models import make_gemma
+from sentence_models import make_gemma, write_sentence_tokenizer
 
 from gdpo.export.converter import find_converter
 
+# In place of a split rule: a tokenizer of sentencepiece, which may put a space before a text.
+PIECES, SPACED = "pieces", "pieces after a space"
 QWEN2_RULE = LLAMA3_RULE.replace("{1,3}", "")
 _CONVERT = """
 import json, sys
@@ -41,6 +43,8 @@ def families() -> dict:
         "qwen2": ("Qwen2", {"rope_theta": 1e6, "max_window_layers": 2}, QWEN2_RULE),
         "qwen3": ("Qwen3", {"head_dim": 32, "max_window_layers": 2}, QWEN2_RULE),
         "phi3": ("Phi3", {}, None),
+        "llama of pieces": ("Llama", {}, PIECES),
+        "llama of spaced pieces": ("Llama", {}, SPACED),
     }
 
 
@@ -50,7 +54,9 @@ def _write(folder: Path, kind: str, settings: dict, rule: str | None) -> None:
 
     tokenizer = make_tokenizer()
     sizes = {
-        "vocab_size": len(tokenizer) + 8,  # some classes of tokenizers add words of their own
+        "vocab_size": max(
+            len(tokenizer) + 8, 420
+        ),  # some classes of tokenizers add words of their own
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
@@ -71,6 +77,9 @@ def _write(folder: Path, kind: str, settings: dict, rule: str | None) -> None:
             else:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
+    if rule in (PIECES, SPACED):
+        write_sentence_tokenizer(folder, space=rule == SPACED)
+        return
     tokenizer.save_pretrained(folder)
     if rule:
         with_split(folder, rule)

@@ -10,12 +10,14 @@ from conftest import TEXT
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]
 
 
-def write_sentence_tokenizer(folder: Path, size: int = 420) -> int:
-    """Write tokenizer.json and tokenizer_config.json; return the number of tokens."""
+def write_sentence_tokenizer(folder: Path, size: int = 420, *, space: bool = False) -> int:
+    """Write tokenizer.json and tokenizer_config.json, with or without a space before texts; return the number of tokens."""
     from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    marks = normalizers.Replace(" ", "\u2581")
+    first = [normalizers.Prepend("\u2581")] if space else []
+    tokenizer.normalizer = normalizers.Sequence([*first, marks])
     parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence(parts)
     every = [*SPECIAL, *(f"<0x{number:02X}>" for number in range(256))]

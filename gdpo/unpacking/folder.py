@@ -70,12 +70,11 @@ def unpack(path: Path, poll: Callable[[], None] = lambda: None) -> Unpacked:
     Raises:
         PolicyError: The file is no model that can be trained, or there is too little space; the message says which.
     """
-    parts = read_parts(path)
-    key = tuple(_stamp(part.path) for part in parts)
     with _lock:
-        known = _made.get(key)
+        known = _known(path)
         if known and any(known.folder.glob("*.safetensors")):
             return known
+        parts = read_parts(path)
         check_kind_of_file(parts)
         dtype = _dtype(parts)
         _check_space(parts, dtype)
@@ -84,8 +83,21 @@ def unpack(path: Path, poll: Callable[[], None] = lambda: None) -> Unpacked:
             known = _start(path, parts, dtype)
         with naming(path, known.folder):
             _fill(parts, known.folder, dtype, poll)
-        _made[key] = known
+        _made[tuple(_stamp(part.path) for part in parts)] = known
         return known
+
+
+def _known(path: Path) -> Unpacked | None:
+    """Return what was made of a file, of which no part has changed since."""
+    wanted = str(path.absolute())
+    for stamps, one in _made.items():
+        with suppress(OSError):  # a part that is gone
+            files = [file for file, *_ in stamps]
+            if wanted in files and all(
+                _stamp(Path(f)) == s for f, s in zip(files, stamps, strict=True)
+            ):
+                return one
+    return None
 
 
 @contextmanager

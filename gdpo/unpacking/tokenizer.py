@@ -26,6 +26,7 @@ _KINDS = {"gpt2", "llama", "gemma4"}
 
 # Of the kinds of tokens: those with a meaning, such as the end of an answer, and those of whoever made the file.
 _CONTROL, _USERS = 3, 4
+_SPACE = "\u2581"
 _LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 
 
@@ -85,6 +86,8 @@ def _put_right(content: dict[str, Any], header: Header) -> None:
     if words:
         _split_words(content, header.text("tokenizer.ggml.pre"))
         _spell_whole(content, tokens, header.value("tokenizer.ggml.token_type") or [])
+    elif not header.architecture.startswith("gemma"):  # whose class knows its spaces
+        _mark_spaces(content, bool(header.value("tokenizer.ggml.add_space_prefix", True)))
     start = header.value("tokenizer.ggml.bos_token_id")
     content["post_processor"] = {**_LEVEL, "use_regex": True} if words else None
     if start is not None and _starts(header):
@@ -112,6 +115,18 @@ def _split_words(content: dict[str, Any], split: str) -> None:
     content["decoder"] = {**_LEVEL, "use_regex": True}
     content["model"] |= {"byte_fallback": False, "fuse_unk": False, "unk_token": None}
     content["model"]["ignore_merges"] = split in WHOLE_WORDS
+
+
+def _mark_spaces(content: dict[str, Any], before: bool) -> None:
+    """Let spaces be marks in a whole text; with one before it, and after each token that has a meaning."""
+    mark = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+    first = [{"type": "Prepend", "prepend": _SPACE}] if before else []
+    content["normalizer"] = {"type": "Sequence", "normalizers": [*first, mark]}
+    content["pre_tokenizer"] = None
+    back = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
+    parts = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    parts += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if before else []
+    content["decoder"] = {"type": "Sequence", "decoders": parts}
 
 
 def _spell_whole(content: dict[str, Any], tokens: list[str], kinds: list[int]) -> None:

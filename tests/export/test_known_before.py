@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from conftest import make_model, make_tokenizer
-from gguf_models import copied, needs_llama, with_split
+from gguf_models import change_json, copied, needs_converter, needs_llama, with_split
 from sentence_models import make_gemma
 
 from gdpo.errors import ExportError
@@ -35,19 +35,20 @@ def make_gpt2(folder):
     return folder
 
 
-MODELS = {
-    "GPT-2 without n_ctx": make_gpt2,
-    "Gemma without tokenizer.model": lambda folder: make_gemma(folder, ""),
-    "Gemma 2 without tokenizer.model": make_gemma,
-    "Gemma 3 without tokenizer.model": lambda folder: make_gemma(folder, "3"),
-}
+MODELS = {"GPT-2 without n_ctx": make_gpt2, "Gemma 2 without tokenizer.model": make_gemma}
+
+
+@needs_llama
+@pytest.mark.parametrize("number", ["", "2", "3"])
+def test_vocabularies_without_tokenizer_model_are_read(number, tmp_path):
+    policy = load_policy(make_gemma(tmp_path / "model", number), device="cpu")
+    rehearse(policy, plan_export(policy, tmp_path / "out", "m", ["F16"]))
 
 
 @needs_llama
 @pytest.mark.parametrize("case", MODELS)
 def test_folders_as_newer_versions_save_them_are_exported(case, tmp_path):
     policy = load_policy(MODELS[case](tmp_path / "model"), device="cpu")
-    rehearse(policy, plan_export(policy, tmp_path / "out", "m", ["F16"]))
     (file,) = export_gguf(policy, tmp_path / "out", "m", types=["F16"])
     assert file.report.holds, file.report.why
     assert "tokenises" not in file.report.why
@@ -95,6 +96,14 @@ def test_a_setting_that_the_converter_wants_is_named(tmp_path):
     file.write_text(json.dumps({**content, "num_hidden_layers": None}), encoding="utf-8")
     with pytest.raises(ExportError, match="Converting to GGUF failed"):
         rehearse(policy, plan)
+
+
+@needs_converter
+def test_a_packing_of_nothing_is_none(tmp_path):
+    folder = make_model(tmp_path / "model")
+    change_json(folder / "config.json", quantization_config=None)
+    policy = load_policy(folder, device="cpu")
+    assert plan_export(policy, tmp_path / "out", "m", ["F16"]).source == folder
 
 
 def test_scores_of_pieces_by_hand():

@@ -6,9 +6,11 @@ import json
 import shutil
 
 import pytest
+from conftest import need_quantised_cpu
 from gguf_models import exported, needs_llama
 from gguf_writing import rewritten, whole_file
 from loaded_pack import call, submodule
+from tokenizers import normalizers
 
 checks = submodule("nodes.checks.exports")
 errors = submodule("gdpo.errors")
@@ -17,7 +19,6 @@ host = submodule("nodes.comfy.host")
 loading = submodule("gdpo.policies.loading")
 objectives = submodule("gdpo.objective.objective")
 paths = submodule("nodes.checks.paths")
-policies = submodule("gdpo.policies.policy")
 prompts = submodule("gdpo.prompts")
 rewards = submodule("gdpo.rewards")
 settings = submodule("gdpo.settings")
@@ -125,36 +126,39 @@ def test_another_file_is_another_base(folders, model):
         export.export_gguf(result.policy, folders.output / "x", "m", types=["F16"])
 
 
+def loaded(**options):
+    """The tuned tiny model as Q8_0, from one place: its folder is made once."""
+    return loading.load_policy(exported().files["Q8_0"].path, device="cpu", **options)
+
+
 @needs_llama
 @pytest.mark.parametrize("precision", ["bf16", "nf4"])
-def test_other_precisions_are_made_of_the_dequantised_weights(precision, folders, model, told):
+def test_other_precisions_are_made_of_the_dequantised_weights(precision):
     if precision == "nf4":
-        from conftest import need_quantised_cpu
-
         need_quantised_cpu()
-    (policy,) = call("GDPOLoadModel", model="tiny.gguf", device="cpu", precision=precision)
-    assert "dequantised to float32; beside the file" in told[-1]
+    policy = loaded(precision=precision)
     assert policy.base.precision == precision
+    assert side.about_file(policy).startswith(
+        "llama, Q8_0, dequantised to float32; beside the file"
+    )
 
 
 @needs_llama
-def test_a_model_that_llama_cpp_runs_otherwise_is_refused(folders, model, monkeypatch):
-    policy = loading.load_policy(model, device="cpu")
+def test_a_model_that_llama_cpp_runs_otherwise_is_refused():
+    policy = loaded()
     policy.base.model.model.layers[0].self_attn.q_proj.weight.data.neg_()
     with pytest.raises(errors.PolicyError, match=r"another one than llama\.cpp runs"):
         side.about_file(policy)
 
 
 @needs_llama
-def test_a_tokenizer_that_llama_cpp_reads_otherwise_is_refused(folders, model):
-    changed = rewritten(model, folders.models[0] / "other.gguf", tokenizer__ggml__pre="qwen2")
-    policy = loading.load_policy(changed, device="cpu")
-    beside = loading.load_policy(model, device="cpu")
-    mixed = policies.Policy(
-        type(policy.base)(**{**vars(beside.base), "source": policy.base.source})
-    )
+def test_a_tokenizer_that_llama_cpp_reads_otherwise_is_refused():
+    policy = loaded()
+    tokenizer = policy.base.tokenizer
+    del tokenizer.gdpo_files  # so that this process reads, with what was changed here
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
     with pytest.raises(errors.PolicyError, match="The tokenizer that transformers makes of"):
-        side.agreement(mixed)
+        side.agreement(policy)
 
 
 def test_the_menu_has_models_alone(folders):
