@@ -114,12 +114,17 @@ class GDPOExportGGUF:
 
 
 def _describe(file: GGUF) -> str:
-    """Return one file's check: a line, and one more for each reward that was measured."""
+    """Return one file's check: a line, and more with each reward that was measured."""
     report = file.report
     verdict = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}[report.holds]
     figures = [] if report.kl is None else [f"KL {report.kl:.2g}"]
     figures += [] if report.top1 is None else [f"top-1 {report.top1:.0%}"]
+    figures += [f"{report.bits_per_weight:.1f} bits per weight"] if report.bits_per_weight else []
     lines = [f"{file.path.name}: {', '.join([verdict, *figures])} ({report.why})"]
+    if report.rewards:
+        lines.append(
+            f"  rewards of answers of at most {report.max_new_tokens} tokens, model -> file:"
+        )
     for name, value in report.rewards.items():
         pair = ("-" if value[key] is None else f"{value[key]:.3f}" for key in ("policy", "gguf"))
         lines.append(f"  {name}: {' -> '.join(pair)}")

@@ -1,4 +1,4 @@
-"""Load Model: the bundled starter model, a folder on this machine, or a model of the hub."""
+"""Load Model: the bundled starter model, a folder or GGUF file on this machine, or a model of the hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..gdpo.errors import WorkflowError, shorten
+from ..gdpo.export.side_by_side import about_file
 from ..gdpo.policies.loading import load_policy
 from ..gdpo.policies.policy import Policy
 from ..gdpo.policies.precision import PRECISIONS
@@ -27,11 +28,18 @@ class GDPOLoadModel:
 
     DESCRIPTION = (
         "Loads a language model to train or to compare with: the small starter model that comes with the "
-        "pack, or a Hugging Face folder below models/LLM. Only safetensors are read and no code of a "
-        "model is run. The model itself is never changed."
+        "pack, or a Hugging Face folder or GGUF file below models/LLM. Only safetensors and GGUF are read and no code "
+        "of a model is run. The model itself is never changed."
     )
     CATEGORY = "GDPO/load"
-    SEARCH_ALIASES = ("LLM", "language model", "Hugging Face", "transformers", "safetensors")
+    SEARCH_ALIASES = (
+        "LLM",
+        "language model",
+        "Hugging Face",
+        "transformers",
+        "safetensors",
+        "GGUF",
+    )
     RETURN_TYPES = ("GDPO_MODEL",)
     RETURN_NAMES = ("model",)
     OUTPUT_TOOLTIPS = ("The model, untrained. Link it to GDPO Train, and to Compare as the base.",)
@@ -45,7 +53,8 @@ class GDPOLoadModel:
                 "model": choice(
                     [STARTER, *list_models()],
                     "The starter model (3.7 million parameters, English support desk; trains on a CPU), or a "
-                    "Hugging Face folder (config.json and *.safetensors) below models/LLM.",
+                    "Hugging Face folder (config.json and *.safetensors) or a GGUF file below models/LLM. A GGUF file's "
+                    "weights are dequantised first; of a split one the first part stands here.",
                 ),
             },
             "optional": {
@@ -60,7 +69,7 @@ class GDPOLoadModel:
                 ),
                 "hub_model": text(
                     "",
-                    "Used instead of the menu if not empty: a folder's name below models/LLM, or a Hugging "
+                    "Used instead of the menu if not empty: a folder's or GGUF file's name below models/LLM, or a Hugging "
                     "Face id such as Qwen/Qwen2.5-0.5B-Instruct. Downloads happen only if the machine's owner "
                     f"set the environment variable {host.DOWNLOAD_SWITCH}=1; otherwise it must be in the cache.",
                     hint="empty: the menu's model",
@@ -87,6 +96,9 @@ class GDPOLoadModel:
         host.tell(unique_id, notice)
         policy = load_policy(source, precision=precision, device=device, **options)
         memory.make_room(policy.base)
+        found = about_file(policy, progress.check_interrupt)
+        if found:
+            host.tell(unique_id, f"{found}; {notice}")
         return (policy,)
 
 
@@ -99,7 +111,7 @@ def _source(model: str, hub_model: str) -> Path | str:
     is_id = len(chosen) <= MAX_HUB_ID and HUB_ID.fullmatch(chosen)
     if not is_id or os.path.exists(chosen):
         raise WorkflowError(
-            f"hub_model is neither a folder below models/LLM nor a Hugging Face id: {shorten(chosen)}; "
-            "write org/name, or put the folder below models/LLM"
+            f"hub_model is neither a folder or GGUF file below models/LLM nor a Hugging Face id: {shorten(chosen)}; "
+            "write org/name, or put the model below models/LLM"
         )
     return chosen

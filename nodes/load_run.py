@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..gdpo.errors import WorkflowError, shorten
+from ..gdpo.export.side_by_side import about_file
 from ..gdpo.policies.policy import Policy
 from ..gdpo.runs.history import HISTORY_FILE
 from ..gdpo.starter import MODEL_DIR
@@ -86,6 +88,7 @@ class GDPOLoadRun:
             base = _base(opened)
             policy = opened.load(base, device=memory.choose_device(device), **options)
             memory.make_room(policy.base)
+            about_file(replace(policy, adapter=None), progress.check_interrupt)
         else:
             policy = opened.load(model)
         return policy, TrainResult(policy, folder), _about(opened)

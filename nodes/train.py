@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..gdpo.runs.history import read_history
 from ..gdpo.runs.run_file import RUN_FILE, identify
 from ..gdpo.settings import TrainSettings
 from ..gdpo.to_json import to_json
+from ..gdpo.training.fitting import PromptTokens
 from ..gdpo.training.trainer import train
 from .checks.exports import check_exports
 from .checks.guard import guarded
@@ -74,7 +76,7 @@ class GDPOTrain:
                 "existing_run": choice(
                     [CONTINUE, FRESH],
                     f"{CONTINUE}: a run of this name with the same settings goes on where it stopped, or is re-used if "
-                    f"it is finished; only steps may differ. {FRESH}: always begin a new run under the next free name. "
+                    f"it is finished; only steps may differ, and prompts that it has not used yet. {FRESH}: always begin a new run under the next free name. "
                     "No run is ever overwritten.",
                 ),
             },
@@ -103,11 +105,11 @@ class GDPOTrain:
         chosen, kept = TrainSettings(**settings), _kept(workflow)
         root = resolve_output(run_name, what="run_name").parent
         identity = identify(model, prompts, heldout, rewards, chosen)
-        folder, told = _choose(root, run_name.strip(), identity, fresh=existing_run == FRESH)
-        check_exports(model, folder, workflow, unique_id)
+        steps = 0 if existing_run == FRESH else chosen.steps
+        folder, told = _choose(root, run_name.strip(), identity, steps)
         memory.make_room(model.base)
-        notice, needed = before_training(model, prompts, heldout, rewards, chosen)
-        host.tell(unique_id, notice)
+        asked = _Asked(model, len(heldout), rewards, chosen, unique_id)
+        exports = partial(_ask_exports, model, folder, workflow, unique_id)
         title = f"training {folder.name}"
         with memory.releasing(), progress.bar(unique_id, title, chosen.steps, folder) as bar:
             result = train(
@@ -119,15 +121,43 @@ class GDPOTrain:
                 heldout=heldout,
                 progress=bar,
                 workflow=kept,
+                checks=(exports, asked),
             )
         shown = to_json(describe_run(folder, read_history(folder), chosen.steps))
-        ui = {"text": [told, needed], "gdpo_runs": [shown]}
+        ui = {"text": [told, *asked.tables], "gdpo_runs": [shown]}
         return {"ui": ui, "result": (result.policy, result)}
 
 
-def _choose(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> tuple[Path, str]:
-    """The run's folder, and a line that says which it is and why; the line is logged as well."""
-    chosen, why = choose_name(root, name, identity, fresh=fresh)
+class _Asked:
+    """Tells the node, before the first step, what the training needs of memory."""
+
+    def __init__(
+        self,
+        model: Policy,
+        heldout: int,
+        rewards: Objective,
+        settings: TrainSettings,
+        node_id: str | None,
+    ) -> None:
+        self._about, self._node_id = (heldout, rewards, settings), node_id
+        self._model = model
+        self.tables: list[str] = []
+
+    def __call__(self, tokens: PromptTokens) -> None:
+        notice, table = before_training(self._model, tokens, *self._about)
+        host.tell(self._node_id, notice)
+        self.tables.append(table)
+
+
+def _ask_exports(
+    model: Policy, folder: Path, workflow: dict | None, node_id: str | None, _tokens: PromptTokens
+) -> None:
+    check_exports(model, folder, workflow, node_id, progress.check_interrupt)
+
+
+def _choose(root: Path, name: str, identity: dict[str, Any], steps: int) -> tuple[Path, str]:
+    """The run's folder, and a line that says which it is and why, which is logged as well; a new one with 0 steps."""
+    chosen, why = choose_name(root, name, identity, fresh=not steps, steps=steps)
     folder = root / chosen
     told = _tell(folder, name, why)
     check_tree(folder, "run_name")

@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("gdpo.plain_files", "gdpo.strict_json"),
     ),
     ("gdpo.workers",),
+    ("gdpo.unpacking",),
     ("gdpo.policies", "gdpo.rewards"),
     ("gdpo.rollouts", "gdpo.llamacpp"),
     ("gdpo.objective", "gdpo.update", "gdpo.runs", "gdpo.plotting", "gdpo.export"),

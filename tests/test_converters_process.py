@@ -18,18 +18,20 @@ from gdpo.workers import process
 AUDITED = Path(__file__).with_name("audited_worker.py")
 # Converts one model after the other in one process, which starts with the first of them.
 SEVERAL = """
-import importlib.util, json, runpy, sys
+import importlib.util, json, pathlib, runpy, sys, types
 spec = importlib.util.spec_from_file_location("audited_worker", {audited!r})
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 script, (_, request, response) = {script!r}, sys.argv
+beside = sys.modules["beside"] = types.ModuleType("beside")
+beside.__path__ = [str(pathlib.Path(script).parent)]
 models = json.load(open(request))["models"]
 module.watch({log!r})
 for number, one in enumerate(models):
     json.dump(one, open(f"{{number}}.json", "w"))
     sys.argv = [script, f"{{number}}.json", f"{{number}}.jsonl"]
     try:
-        runpy.run_path(script, run_name="__main__")
+        runpy.run_module("beside." + pathlib.Path(script).stem, run_name="__main__")
     except SystemExit:
         pass
 open(response, "w").write("{{}}\\n")

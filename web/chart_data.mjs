@@ -44,7 +44,8 @@ export function told(run, message) {
   if (message.record) records = withRecord(records, message.record);
   const done = finite(message.done) ?? 0;
   const total = finite(message.total) ?? 0;
-  const part = message.phase === "evaluating" && total ? ` ${done} of ${total}` : "";
+  const counted = message.phase === "evaluating" || message.phase === "checking";
+  const part = counted && total ? ` ${done} of ${total}` : "";
   return {
     name: String(message.run ?? ""),
     steps: finite(message.steps) ?? 0,

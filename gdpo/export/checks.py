@@ -14,10 +14,13 @@ from typing import Any
 from ..errors import ExportError, shorten
 from ..llamacpp.runtime import runtime_remedy, runtime_version
 from ..plain_files import read_text
+from ..policies.folder_kinds import packing_of
 from ..policies.policy import Policy
+from ..unpacking.folder import naming
 from .converter import ConverterError, find_converter
-from .formats import DIRECT_TYPES, EXPORT_TYPES, FORMATS, wide_type
-from .model_checks import check_model, check_rows
+from .formats import DIRECT_TYPES, EXPORT_TYPES, FALLBACK_BITS, FORMATS, PLAIN_TYPES, wide_type
+from .model_checks import check_model, check_rows, falls_back
+from .source_files import source_folder
 
 # Above this many parameters the base is reloaded in bf16: fp32 would take over 12 GB of memory.
 _FP32_PARAMETERS = 3_000_000_000
@@ -34,6 +37,7 @@ class ExportPlan:
         precision: "fp32" or "bf16", in which the base is reloaded and merged.
         targets: Where each type goes, in the order asked for.
         parameters: Number of weights, for progress and disk.
+        fallen: Types of which some tensors will have another one, because their rows do not fit.
     """
 
     source: Path
@@ -41,13 +45,24 @@ class ExportPlan:
     precision: str
     targets: dict[str, Path]
     parameters: int
+    fallen: frozenset[str] = frozenset()
 
     @property
     def direct(self) -> tuple[str, ...]:
-        """Types that the converter writes, among them the one that the others come from."""
+        """Types that the converter writes, among them the one that the others come from and are compared with."""
         wanted = tuple(kind for kind in self.targets if kind in DIRECT_TYPES)
+        # A block type that the converter writes is verified beside it too, where anything can be verified.
+        plain = DIRECT_TYPES if runtime_version() is None else PLAIN_TYPES
         source = wide_type(wanted)
-        return wanted if len(wanted) == len(self.targets) or source in wanted else (*wanted, source)
+        needed = any(kind not in plain for kind in self.targets)
+        return (*wanted, source) if needed and source not in wanted else wanted
+
+    def bytes(self, kind: str) -> int:
+        """Return about how large a file of a type is."""
+        bits = FORMATS[kind].bits
+        return int(
+            self.parameters * (max(bits, FALLBACK_BITS) if kind in self.fallen else bits) / 8
+        )
 
 
 def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -> ExportPlan:
@@ -65,9 +80,14 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
     targets = _targets(folder, name, types)
     _check_adapter(policy)
     source = source_folder(policy)
-    config = _read_config(source / "config.json")
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "unknown")
+    with naming(Path(policy.base.source), source):
+        return _plan(policy, source, folder, targets)
+
+
+def _plan(policy: Policy, source: Path, folder: Path, targets: dict[str, Path]) -> ExportPlan:
+    config, types = _read_config(source / "config.json"), tuple(targets)
+    if config.get("quantization_config") is not None:
+        method = packing_of(config) or "unknown"
         raise ExportError(
             f"{policy.base.source!r} is itself quantised ({method}) and cannot be merged without loss; "
             "train on, and export, the full-precision model."
@@ -86,7 +106,8 @@ def plan_export(policy: Policy, folder: Path, name: str, types: Sequence[str]) -
         )
     parameters = policy.base.model.num_parameters()
     precision = "fp32" if parameters <= _FP32_PARAMETERS else "bf16"
-    plan = ExportPlan(source, converter, precision, targets, parameters)
+    fallen = frozenset(kind for kind in types if falls_back(policy.base.model.config, kind))
+    plan = ExportPlan(source, converter, precision, targets, parameters, fallen)
     _check_disk(plan, folder)
     return plan
 
@@ -109,21 +130,6 @@ def _read_config(file: Path) -> dict[str, Any]:
             f"{str(file)!r} should hold a JSON object. Found {shorten(config)}; get the model's original file."
         )
     return config
-
-
-def source_folder(policy: Policy) -> Path:
-    """The folder of the base's own files; of a hub id, its place in the local cache."""
-    source = policy.base.source
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, local_files_only=True))
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"The files of {source!r} are no longer there; load the model again to fetch them."
-        ) from error
 
 
 def _targets(folder: Path, name: str, types: Sequence[str]) -> dict[str, Path]:
@@ -168,9 +174,9 @@ def _check_adapter(policy: Policy) -> None:
 
 
 def _check_disk(plan: ExportPlan, folder: Path) -> None:
-    bits = sum(FORMATS[kind].bits for kind in {*plan.targets, *plan.direct})
-    bits += 32 if plan.precision == "fp32" else 16  # the merged model, for the converter
-    needed = int(plan.parameters * bits / 8 * _DISK_MARGIN)
+    files = sum(plan.bytes(kind) for kind in {*plan.targets, *plan.direct})
+    merged = plan.bytes("F32" if plan.precision == "fp32" else "F16")  # for the converter
+    needed = int((files + merged) * _DISK_MARGIN)
     existing = _existing(folder)
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..llamacpp.runtime import LLAMA_WORKER
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..rewards.reward import Reward
+from ..unpacking.parts import is_gguf, read_parts
 from ..workers.process import run_worker
 from .checks import ExportPlan
 from .converter import CONVERT_WORKER
@@ -40,13 +42,14 @@ class Job:
 def convert(job: Job) -> dict[str, Path]:
     """Write the types that the converter writes by itself into the work folder."""
     files = {kind: job.work / f"{job.name}-{kind}.gguf" for kind in job.plan.direct}
-    expected = sum(_expected_bytes(job, kind) for kind in files)
+    expected = sum(map(job.plan.bytes, files))
     request = {
         "task": "Converting to GGUF",
         "converter": str(job.plan.converter),
         "model": str(job.work / "merged"),
         "name": job.name,
         "outputs": [[kind, str(path)] for kind, path in files.items()],
+        "vocabulary": write_vocabulary(job.policy, job.work),
     }
     run_worker(
         CONVERT_WORKER, request, poll=_watch(job, "Convert to GGUF", files.values(), expected)
@@ -54,6 +57,24 @@ def convert(job: Job) -> dict[str, Path]:
     for file in (job.work / "merged").glob("*.safetensors"):  # as large as the rest together
         file.unlink()
     return files
+
+
+def write_vocabulary(policy: Policy, folder: Path) -> str | None:
+    """Write what a GGUF base says of its tokenizer, for the new files to say the same; None of any other base.
+
+    The file's own words are the most faithful: a converter would have to guess them from what was made of them.
+    """
+    source = Path(policy.base.source)
+    if not is_gguf(source):
+        return None
+    header, target = read_parts(source)[0], folder / "vocabulary.json"
+    entries = [
+        (key, entry.kind, header.value(key))
+        for key, entry in header.entries.items()
+        if key.startswith("tokenizer.")
+    ]
+    target.write_text(json.dumps(entries), encoding="utf-8")
+    return str(target)
 
 
 def quantize(job: Job, source: Path, kind: str) -> Path:
@@ -66,13 +87,9 @@ def quantize(job: Job, source: Path, kind: str) -> Path:
         "target": str(target),
         "ftype": FORMATS[kind].ftype,
     }
-    poll = _watch(job, f"Quantise to {kind}", [target], _expected_bytes(job, kind))
+    poll = _watch(job, f"Quantise to {kind}", [target], job.plan.bytes(kind))
     run_worker(LLAMA_WORKER, request, poll=poll)
     return target
-
-
-def _expected_bytes(job: Job, kind: str) -> int:
-    return int(job.plan.parameters * FORMATS[kind].bits / 8)
 
 
 def _watch(job: Job, phase: str, paths: Collection[Path], expected: int) -> Callable[[], None]:

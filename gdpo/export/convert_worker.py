@@ -1,10 +1,8 @@
 """Runs llama.cpp's converter, as a program: `convert_worker.py REQUEST.json RESPONSE.jsonl`.
 
 The converter must see the gguf library of its own commit and changes global state, hence a process of its own.
-Only its command line is stable between commits, so that is what is called; the one thing changed is
-the tokenizer check: the converter knows byte-pair tokenizers by a hash of their output and refuses every
-vocabulary it has not met. Here such a vocabulary is taken by its split rule instead. (The export then
-compares both tokenizers, so a wrong guess cannot pass.)
+Only its command line is stable between commits, so that is what is called; the one thing changed is how a
+vocabulary is written, see `vocabulary.py`.
 
 The converter asks transformers in many places to run code that comes with a model. `forbid_remote_code` takes that
 away from the library itself before the converter is loaded.
@@ -20,19 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from .vocabulary import accept_unknown, read_without_model, take_as_it_is
+
 _SCRIPT = "convert_hf_to_gguf.py"
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# Split rules of tokenizer.json that llama.cpp has under a name. llama-bpe looks a whole word up before it
-# merges, as `ignore_merges` asks for; smaug-bpe is the same rule without that.
-_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{_TAIL}"
-_RULES = {
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
-    _LLAMA3: "smaug-bpe",
-    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{_TAIL}": "qwen2",
-    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "qwen35",
-}
 
 
 class Errors(logging.Handler):
@@ -47,35 +35,20 @@ class Errors(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def pre_tokenizer_type(tokenizer: dict) -> str | None:
-    """Llama.cpp's name for the split rule of a `tokenizer.json`, or None where it has none."""
-    top = tokenizer.get("pre_tokenizer") or {}
-    parts = top.get("pretokenizers", [top])
-    kinds = [part.get("type") for part in parts]
-    byte_level = parts[-1]
-    if kinds[-1] != "ByteLevel" or byte_level.get("add_prefix_space"):
-        return None
-    splits_itself = byte_level.get("use_regex", True)
-    if kinds == ["ByteLevel"] and splits_itself:
-        return "gpt-2"
-    if kinds == ["Digits", "ByteLevel"] and splits_itself and parts[0].get("individual_digits"):
-        return "smollm"
-    if kinds == ["Split", "ByteLevel"] and not splits_itself:
-        rule = parts[0].get("pattern", {}).get("Regex")
-        if rule == _LLAMA3 and tokenizer.get("model", {}).get("ignore_merges"):
-            return "llama-bpe"
-        return _RULES.get(rule)
-    return None
-
-
 def convert(request: dict) -> Iterator[dict]:
     """Convert the folder `model` once for each of `outputs`, a list of [type, path]."""
     forbid_remote_code()
     module = _load(Path(request["converter"]))
-    _accept_unknown_vocabularies(module, Path(request["model"]))
+    accept_unknown(module, Path(request["model"]))
+    if request.get("vocabulary"):
+        take_as_it_is(module, Path(request["vocabulary"]))
+    else:
+        read_without_model(module, Path(request["model"]))
     for kind, path in request["outputs"]:
         sys.argv = [_SCRIPT, "--outfile", path, "--outtype", kind.lower()]
         sys.argv += ["--model-name", request["name"], request["model"]]
+        if request.get("vocabulary_only"):
+            sys.argv.append("--vocab-only")
         module.main()
         yield {"type": kind}
 
@@ -118,29 +91,6 @@ def _load(folder: Path) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _accept_unknown_vocabularies(module: ModuleType, model: Path) -> None:
-    # Newer commits keep the classes in a package, older ones in the script.
-    holder = sys.modules.get("conversion", module)
-    owner = getattr(holder, "TextModel", None) or holder.Model
-    known = owner.get_vocab_base_pre
-
-    def get_vocab_base_pre(self: object, tokenizer: object) -> str:
-        try:
-            return known(self, tokenizer)
-        except NotImplementedError:
-            file = model / "tokenizer.json"
-            content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-            name = pre_tokenizer_type(content)
-            if name is None:
-                raise NotImplementedError(
-                    "llama.cpp has no name for the tokenizer's split rule "
-                    f"{json.dumps(content.get('pre_tokenizer'))[:200]}; export a model with a known tokenizer"
-                ) from None
-            return name
-
-    owner.get_vocab_base_pre = get_vocab_base_pre
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,9 +12,9 @@ class Format:
 
     Attributes:
         ftype: Its number in llama.cpp (`llama_ftype`).
-        tensor: The tensor type that gives it its name; absent from the file after a silent fallback.
+        tensor: The tensor type that gives it its name.
         bits: Bits per weight, for the disk estimate.
-        row: Row lengths must be a multiple of this, or llama.cpp silently writes other types.
+        row: Tensors whose rows are no multiple of this fall back to another type.
         max_kl: Largest mean KL(trained model || file) in nats per token that still holds.
         min_top1: Smallest share of positions with the same likeliest token that still holds.
     """
@@ -52,7 +52,16 @@ FORMATS: dict[str, Format] = {
 # Added where the model is too large for fp32 and the trained model's own logits are computed in bf16
 # (measured 1e-4 on 4 layers; it grows with depth).
 BF16_NOISE = 2e-3
+# Above its limit a file still holds if it loses no more than so many times what its base loses, and no more than so many
+# times the limit.
+BESIDE, MOST = 2.0, 4.0
 EXPORT_TYPES = tuple(FORMATS)
+# Nothing but the rounding of single numbers is lost in these; the others round whole blocks.
+PLAIN_TYPES = ("F32", "F16", "BF16")
+# Block of the types that tensors fall back to where a row does not fit; rows that do not fit that either stay F16.
+FALLBACK_ROW = 32
+# Bits per weight of a tensor that fell back, at most: of Q8_0, for the disk estimate.
+FALLBACK_BITS = 8.5
 # The converter writes these by itself; all others need llama-cpp-python.
 DIRECT_TYPES = ("F32", "F16", "BF16", "Q8_0")
 
@@ -65,3 +74,14 @@ def wide_type(types: Sequence[str]) -> str:
 def limit(kind: str, precision: str) -> float:
     """Return the largest KL that a file of type `kind` may have against a model in `precision`."""
     return FORMATS[kind].max_kl + (BF16_NOISE if precision == "bf16" else 0.0)
+
+
+def limit_beside(kind: str, precision: str, base_kl: float, rounding: float = 1.0) -> float:
+    """Return the same limit where the base, quantised in the same way, is known to lose `base_kl` on the same texts.
+
+    `rounding` is how many times the base's mean square rounding error the file's is. A base that came out of a
+    quantised file loses nothing where it is rounded the same way again, the trained weights do, and the KL
+    grows as that error.
+    """
+    allowed = limit(kind, precision)
+    return max(allowed, min(BESIDE * base_kl * max(1.0, rounding), MOST * allowed))

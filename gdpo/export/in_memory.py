@@ -17,14 +17,12 @@ from ..policies.chat import encode_texts
 from ..policies.policy import Policy, attached
 from ..polling import polled
 from ..progress import Progress
-from .material import PROBES
+from .material import PROBE_TOKENS, PROBES
 
-# Tokens of each text: a few positions show another weight, and are cheap in a large model.
-_TOKENS = 32
 # Largest share of the logits' variance that rounding may change, by the precision in memory. Measured on a trained
 # model of 3 million weights and on random ones, which lose the most: bf16 1e-4, fp16 2e-6, int8 1e-3, nf4 0.1. One
 # exchanged matrix among 14 changes 0.07 to 0.4.
-_LIMITS = {"fp32": 1e-4, "fp16": 1e-3, "bf16": 5e-3, "int8": 0.02, "nf4": 0.3}
+LIMITS = {"fp32": 1e-4, "fp16": 1e-3, "bf16": 5e-3, "int8": 0.02, "nf4": 0.3}
 
 
 def probe_policy(policy: Policy, progress: Progress) -> list[Tensor]:
@@ -39,7 +37,7 @@ def probe_model(model: Any, policy: Policy, progress: Progress) -> list[Tensor]:
     logits = []
     with polled(model, progress.poll):
         for ids in encode_texts(policy.base.tokenizer, PROBES):
-            tokens = torch.tensor([ids[:_TOKENS]], device=model.device)
+            tokens = torch.tensor([ids[:PROBE_TOKENS]], device=model.device)
             logits.append(model(input_ids=tokens, use_cache=False).logits[0].float().cpu())
     return logits
 
@@ -59,7 +57,7 @@ def check_reloaded(
         ExportError: They differ by more than rounding.
     """
     share = unexplained(trained, reloaded)
-    if not share <= max(_LIMITS[policy.base.precision], _LIMITS[precision]):
+    if not share <= max(LIMITS[policy.base.precision], LIMITS[precision]):
         raise ExportError(
             f"The model in memory, which was trained, is not the one in the files of {policy.base.source!r}: "
             f"{share:.2g} of the variance of its logits differs; load the model again and train it."

@@ -16,6 +16,10 @@ from ..plain_files import read_text
 from ..policies.digest import TOKENIZER_FILES
 from ..policies.loading import load_policy
 from ..policies.policy import Policy
+from ..unpacking.folder import is_gguf
+
+# Of GPT-2 and its kin: the converter asks for the first, transformers 5 saves the second alone.
+_OLDER_NAMES = {"n_ctx": "n_positions"}
 
 
 def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
@@ -24,10 +28,12 @@ def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
     Raises:
         ExportError: The files are no longer those that the policy was trained on.
     """
-    base = load_policy(source, precision=precision, device="cpu").base
+    origin = Path(policy.base.source)
+    origin = origin if is_gguf(origin) else source
+    base = load_policy(origin, precision=precision, device="cpu").base
     if (base.digest, base.texts) != (policy.base.digest, policy.base.texts):
         raise ExportError(
-            f"The model in {str(source)!r} has changed since it was loaded for training; restore its files, or load "
+            f"The model in {str(origin)!r} has changed since it was loaded for training; restore its files, or load "
             "and train it again."
         )
     return Policy(base, policy.adapter)
@@ -51,6 +57,20 @@ def save_merged(model: Any, source: Path, folder: Path) -> None:
             f"The trained model cannot be merged and saved ({reason}); free space, or train again if its weights are "
             "not finite."
         ) from error
+    write_surroundings(model, source, folder)
+
+
+def write_surroundings(model: Any, source: Path, folder: Path) -> None:
+    """Write all that the converter reads beside the weights: the configuration and the tokenizer's files.
+
+    Args:
+        model: The loaded model.
+        source: Folder of its own files.
+        folder: Where to write.
+
+    Raises:
+        ExportError: The configuration is damaged.
+    """
     _keep_config(model, source, folder)
     # The base's own files. Saving a tokenizer again loses some of them (transformers 5 drops tokenizer.model), and
     # the result then tokenises differently without any error.
@@ -76,5 +96,23 @@ def _keep_config(model: Any, source: Path, folder: Path) -> None:
         raise ExportError(
             f"{str(own)!r} is damaged ({' '.join(str(error).split())}); get the model's original file."
         ) from error
+    target = folder / "config.json"
     if isinstance(named, list) and named[:1] == [type(model).__name__]:
-        shutil.copyfile(own, folder / "config.json")
+        shutil.copyfile(own, target)
+    elif not target.is_file():
+        model.config.to_json_file(target)
+    _name_otherwise(model, target)
+
+
+def _name_otherwise(model: Any, file: Path) -> None:
+    """Add the older names of settings, which the converter asks for and newer versions of transformers do not write."""
+    content = json.loads(read_text(file))
+    lacking = {
+        name: content[newer]
+        for name, newer in _OLDER_NAMES.items()
+        if newer in content and name not in content
+    }
+    if not content.get("architectures"):
+        lacking["architectures"] = [type(model).__name__]
+    if lacking:
+        file.write_text(json.dumps({**content, **lacking}, indent=2), encoding="utf-8")

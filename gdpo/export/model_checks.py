@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ExportError, shorten
 from ..plain_files import check_plain, read_text
-from .formats import FORMATS
+from .formats import FALLBACK_ROW, FORMATS
 
 # llama.cpp's graph of these families has one fixed choice, whatever `norm_topk_prob` says, and converts
 # the other one without a word.
@@ -154,19 +154,28 @@ def row_lengths(config: Any) -> dict[str, int]:
 
 
 def check_rows(config: Any, types: Sequence[str]) -> None:
-    """Check that the model's rows can be divided into the blocks of each type.
+    """Check that the model's rows can be divided into the blocks of each type, or of those that it falls back to.
 
     Raises:
-        ExportError: They cannot, and llama.cpp would write other types.
+        ExportError: They cannot, and llama.cpp would leave them at 16 bits.
     """
     rows = row_lengths(config)
     for kind in types:
-        multiple = FORMATS[kind].row
+        multiple = _block(kind)
         odd = [f"{name} is {length}" for name, length in rows.items() if length % multiple]
         if odd:
-            fitting = [k for k in FORMATS if all(n % FORMATS[k].row == 0 for n in rows.values())]
+            fitting = [k for k in FORMATS if all(n % _block(k) == 0 for n in rows.values())]
             raise ExportError(
                 f"The type {kind} needs row lengths that are multiples of {multiple}, but "
                 f"{' and '.join(odd)}, so llama.cpp would silently write other types; "
                 f"these fit: {', '.join(fitting)}."
             )
+
+
+def falls_back(config: Any, kind: str) -> bool:
+    """Tell whether some of the model's tensors fall back to another type in a file of the type `kind`."""
+    return any(length % FORMATS[kind].row for length in row_lengths(config).values())
+
+
+def _block(kind: str) -> int:
+    return min(FORMATS[kind].row, FALLBACK_ROW)

@@ -21,14 +21,16 @@ from ..progress import Progress
 from ..prompts import Prompt, as_prompts
 from ..rewards.reward import Reward
 from ..scratch import EXPORT_PREFIX, scratch_folder
+from ..unpacking.folder import is_gguf
+from .answers import compare_rewards
 from .checks import plan_export
 from .conversion import Job, convert, quantize
-from .formats import limit, wide_type
+from .formats import wide_type
 from .in_memory import check_reloaded, probe_model, probe_policy
 from .material import Material, gather, reference_logits
 from .merge import full_precision, save_merged
 from .report import Report, make_report
-from .verify import FileCheck, compare_file, compare_rewards
+from .verification import verify_files
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def export_gguf(
     """
     types, prompts = tuple(dict.fromkeys(types)), as_prompts(prompts)
     folder = Path(folder).absolute()  # the workers start in another folder
-    name = (policy.run or Path(policy.base.source)).name if name is None else name
+    name = _name(policy) if name is None else name
     plan = plan_export(policy, folder, name, types)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +82,11 @@ def export_gguf(
             reference = _merge(job, material, probe_policy(policy, progress))
             files = convert(job)
             return _finish(job, files, material, reference)
+
+
+def _name(policy: Policy) -> str:
+    source = Path(policy.base.source)
+    return policy.run.name if policy.run else source.stem if is_gguf(source) else source.name
 
 
 @contextmanager
@@ -120,36 +127,22 @@ def _finish(
     job: Job, files: dict[str, Path], material: Material | None, reference: list[Tensor]
 ) -> tuple[GGUF, ...]:
     """Quantise, verify and move into place, one type after the other."""
-    plan, wide, verified = job.plan, wide_type(tuple(files)), {}
-    if material and any(kind not in files for kind in plan.targets):
-        verified[wide] = _compare(job, files[wide], material, reference)
+    wide = wide_type(tuple(files))
+    paths = {kind: files.get(kind) or quantize(job, files[wide], kind) for kind in job.plan.targets}
+    if material is None:
+        checks, longest = {}, None
+    else:
+        exact = wide, files.get(wide, next(iter(paths.values())))
+        checks = verify_files(job, paths, exact, material, reference)
+        longest = material.new_tokens
     results = []
-    for kind in plan.targets:
-        path = files.get(kind) or quantize(job, files[wide], kind)
-        check = None
-        if material:
-            check = verified.get(kind) or _compare(job, path, material, reference)
-        report = make_report(path, kind, plan.precision, check)
-        if kind not in files and wide in verified:
-            allowed = limit(wide, plan.precision)
-            report = _blame_conversion(report, wide, allowed, verified[wide])
+    for kind, path in paths.items():
+        report = make_report(path, kind, job.plan.precision, checks.get(kind), longest)
         if material and job.rewards:
             measured = compare_rewards(path, material, job.rewards, job.progress)
             report = replace(report, rewards=measured)
         results.append((kind, path, report))
     return tuple(_publish(job, kind, path, report) for kind, path, report in results)
-
-
-def _compare(job: Job, path: Path, material: Material, reference: list[Tensor]) -> FileCheck:
-    return compare_file(path, job.policy, material, reference, job.work, job.progress)
-
-
-def _blame_conversion(report: Report, wide: str, allowed: float, check: FileCheck) -> Report:
-    """A quantised file's limit is too wide to notice a wrong conversion; its source's is not."""
-    if check.kl <= allowed:
-        return report
-    found = f"its source {wide} has a KL of {check.kl:.2g}, over {allowed:g}"
-    return replace(report, holds=False, why=f"{found}; {report.why}")
 
 
 def _publish(job: Job, kind: str, path: Path, report: Report) -> GGUF:

@@ -6,8 +6,6 @@ prompts with the policy's own answers, the tensor types in the file, and the rew
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ExportError, shorten
-from ..llamacpp.generate import generate
 from ..llamacpp.runtime import LLAMA_WORKER
 from ..policies.chat import encode_texts
 from ..policies.policy import Policy
 from ..progress import Progress
-from ..rewards.reward import Reward
-from ..rewards.scoring import score_rewards
 from ..workers.process import run_worker
 from .material import PROBES, Material
 
@@ -34,13 +29,26 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class FileCheck:
-    """Mean KL(trained model || file) in nats per token, top-1 agreement, and what else differs."""
+    """What comparing a file with the model found.
+
+    Attributes:
+        kl: Mean KL(model || file) in nats per token.
+        top1: Share of positions at which both have the same likeliest token.
+        positions: Number of positions that were compared.
+        problems: What else differs and makes another model of it.
+        notes: What is worth to be known.
+        base_kl: The same mean of the base alone, quantised in the same way, on the same texts; None if it was not
+            measured.
+        rounding: How many times the mean square rounding error of the base's weights that of the file's is.
+    """
 
     kl: float
     top1: float
     positions: int
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    base_kl: float | None = None
+    rounding: float = 1.0
 
 
 def compare_file(
@@ -75,6 +83,7 @@ def compare_file(
     )[0]
     notes = _compare_tokens(policy, material, first["tokens"])
     problems = _compare_templates(material, first["rendered"])
+    problems += _compare_ends(policy, material, set(first["ends"]))
     logits = np.load(output, mmap_mode="r")
     try:
         if logits.shape[1] != reference[0].shape[1]:
@@ -86,7 +95,7 @@ def compare_file(
     finally:
         del logits
         output.unlink()
-    return FileCheck(kl, top1, sum(map(len, material.sequences)), problems, notes)
+    return FileCheck(kl, top1, sum(material.last), problems, notes)
 
 
 def _request(path: Path, material: Material, output: Path) -> dict[str, Any]:
@@ -102,6 +111,8 @@ def _request(path: Path, material: Material, output: Path) -> dict[str, Any]:
             for prompt in material.prompts
         ],
         "sequences": material.sequences,
+        "last": material.last,
+        "said": sorted(material.said | material.ended),
         "output": str(output),
     }
 
@@ -122,40 +133,6 @@ def divergence(reference: Sequence[Tensor], logits: np.ndarray) -> tuple[float, 
         kl += float((log_p.exp() * (log_p - log_q)).sum())
         same += int((expected.argmax(-1) == found.argmax(-1)).sum())
     return kl / row, same / row
-
-
-def tensor_types(path: Path) -> dict[str, int]:
-    """Tell how many tensors of each type the file really has, most frequent first."""
-    from gguf import GGUFReader
-
-    counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
-    return dict(counts.most_common())
-
-
-def compare_rewards(
-    path: Path, material: Material, rewards: Sequence[Reward], progress: Progress
-) -> dict[str, dict[str, float | None]]:
-    """Return the mean of each reward over the policy's and the file's greedy answers to the same prompts."""
-    answers = generate(
-        path,
-        material.prompts,
-        max_new_tokens=material.new_tokens,
-        temperature=0.0,
-        seed=0,
-        progress=progress,
-    )
-    means = {}
-    for column, completions in (("policy", material.answers), ("gguf", answers)):
-        scores = score_rewards(rewards, material.prompts, completions, progress.poll)  # (K, N)
-        means[column] = [float(row) for row in torch.nanmean(scores, 1)]
-    return {
-        reward.name: {column: _plain(values[k]) for column, values in means.items()}
-        for k, reward in enumerate(rewards)
-    }
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _compare_tokens(policy: Policy, material: Material, found: list[list[int]]) -> tuple[str, ...]:
@@ -179,6 +156,17 @@ def _compare_tokens(policy: Policy, material: Material, found: list[list[int]]) 
             )
         notes.append(difference)
     return tuple(notes[:1])
+
+
+def _compare_ends(policy: Policy, material: Material, ends: set[int]) -> tuple[str, ...]:
+    """Tell of a token that ends an answer of the policy and not of the file, or the other way round."""
+    ignored, early = material.ended - ends, material.said & ends
+    if not ignored and not early:
+        return ()
+    token = min(ignored or early)
+    name = shorten(policy.base.tokenizer.convert_ids_to_tokens(token))
+    rule = "does not end an answer at" if ignored else "ends an answer at"
+    return (f"llama.cpp {rule} the token {name}, other than the training",)
 
 
 def _compare_templates(material: Material, found: list[str | None]) -> tuple[str, ...]:

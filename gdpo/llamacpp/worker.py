@@ -11,22 +11,21 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .answering import complete, end_test
 from .gguf_file import (
     Limited,
     Log,
     WorkerError,
-    detokenize,
     open_file,
     open_on_gpu,
     render,
     short,
-    table,
     tokenize,
     trained_context,
 )
@@ -54,11 +53,18 @@ def quantize(request: dict, log: Log) -> Iterator[dict]:
     yield {"bytes": target.stat().st_size}
 
 
-def logits(request: dict, log: Log) -> Iterator[dict]:
-    """Compare material for one GGUF: its tokens for texts, its chat texts, its logits for token ids.
+def tokens(request: dict, log: Log) -> Iterator[dict]:
+    """Read texts by the vocabulary of a file, which needs no weights."""
+    vocabulary = open_file(request["gguf"], log, vocab_only=True)
+    yield {"tokens": [tokenize(vocabulary, text, request["add_bos"]) for text in request["texts"]]}
+    vocabulary.close()
 
-    `output` receives the logits of all positions of all `sequences`, one after the other, as float32
-    (positions, vocabulary). The key-value cache is float32 and flash attention off, so that nothing
+
+def logits(request: dict, log: Log) -> Iterator[dict]:
+    """Compare material for one GGUF: its tokens for texts, its chat texts, its end tokens, its logits for token ids.
+
+    `output` receives the logits of the `last` positions of each of `sequences`, or of all, one after the other, as
+    float32 (positions, vocabulary). The key-value cache is float32 and flash attention off, so that nothing
     but the weights differs from the model that was exported.
     """
     vocabulary = open_file(request["gguf"], log, vocab_only=True)
@@ -67,9 +73,11 @@ def logits(request: dict, log: Log) -> Iterator[dict]:
         "rendered": [
             render(vocabulary, messages, _limited) for messages in request["conversations"]
         ],
+        "ends": list(filter(end_test(vocabulary), request.get("said", ()))),
     }
     vocabulary.close()
     sequences = request["sequences"]
+    last = request.get("last") or [len(sequence) for sequence in sequences]
     longest = max(map(len, sequences))
     llm = open_file(
         request["gguf"],
@@ -80,16 +88,24 @@ def logits(request: dict, log: Log) -> Iterator[dict]:
         type_v=_F32,
         flash_attn=False,
     )
-    shape = (sum(map(len, sequences)), llm.n_vocab())
+    shape = (sum(last), llm.n_vocab())
     output = np.lib.format.open_memmap(request["output"], "w+", dtype=np.float32, shape=shape)
     row = 0
-    for sequence in sequences:
-        llm.reset()
-        llm.eval(sequence)
-        output[row : row + len(sequence)] = llm.scores[: len(sequence)]
-        row += len(sequence)
+    for sequence, count in zip(sequences, last, strict=True):
+        output[row : row + count] = _last_logits(llm, sequence, count)
+        row += count
         yield {"positions": row}
     output.flush()
+
+
+def _last_logits(llm: Any, sequence: Sequence[int], count: int) -> np.ndarray:
+    """Return the logits of the last positions; those before take no memory, which with a large vocabulary is much."""
+    start = len(sequence) - count
+    llm.reset()
+    for part, wanted in ((sequence[:start], False), (sequence[start:], True)):
+        llm._logits_all = wanted  # its memory for them was reserved when the file was opened, and is used when written
+        llm.eval(part)
+    return llm.scores[start : len(sequence)]
 
 
 def generate(request: dict, log: Log) -> Iterator[dict]:
@@ -117,47 +133,10 @@ def generate(request: dict, log: Log) -> Iterator[dict]:
     for index, ids in enumerate(prompts):
         random = np.random.default_rng([request["seed"], index])
         room = min(request["max_new_tokens"], context - len(ids))
-        yield _complete(llm, ids, room, request["temperature"], random) | {"note": note}
+        yield complete(llm, ids, room, request["temperature"], random) | {"note": note}
 
 
-def _complete(
-    llm: Any, prompt: Sequence[int], limit: int, temperature: float, random: np.random.Generator
-) -> dict:
-    """Sample until an end token or `limit` tokens; the end token counts but is not part of the text."""
-    import llama_cpp
-
-    is_end = _end_test(llm)
-    llm.reset()
-    llm.eval(prompt)
-    shown: list[int] = []
-    for count in range(1, limit + 1):
-        scores = llama_cpp.llama_get_logits_ith(llm.ctx, -1)
-        token = _choose(np.ctypeslib.as_array(scores, shape=(llm.n_vocab(),)), temperature, random)
-        if is_end(token):
-            return {"text": detokenize(llm, shown), "tokens": count, "truncated": False}
-        shown.append(token)
-        if count < limit:
-            llm.eval([token])
-    return {"text": detokenize(llm, shown), "tokens": limit, "truncated": True}
-
-
-def _choose(scores: np.ndarray, temperature: float, random: np.random.Generator) -> int:
-    if not np.isfinite(scores).all():
-        raise WorkerError("the model computes numbers that are not finite; export it again")
-    if temperature == 0:
-        return int(scores.argmax())
-    # Gumbel's trick: the argmax of logits plus such noise is a draw from their softmax.
-    return int((scores / temperature + random.gumbel(size=len(scores))).argmax())
-
-
-def _end_test(llm: Any) -> Callable[[int], bool]:
-    import llama_cpp
-
-    vocabulary = table(llm)
-    return lambda token: bool(llama_cpp.llama_vocab_is_eog(vocabulary, token))
-
-
-COMMANDS = {"quantize": quantize, "logits": logits, "generate": generate}
+COMMANDS = {"quantize": quantize, "tokens": tokens, "logits": logits, "generate": generate}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PolicyError, shorten
 from ..prompts import Prompt
+from .measuring import explain
 from .rendering import encode, render
 from .stranger import UnusableError, is_strangers, make_tokens
 
@@ -87,10 +88,18 @@ def _here(
             text = one if isinstance(one, str) else render(tokenizer, one)
             ids = encode(tokenizer, text)
         except Exception as error:  # of many classes: a template raises what it wants
-            raise UnusableError(
-                index, " ".join(str(error).split()) or type(error).__name__
-            ) from error
+            raise UnusableError(index, explain(error)) from error
         yield text, ids
+
+
+def context_length(model: Any) -> int | None:
+    """Return how many tokens the model can take, prompt and completion together; None where it does not say."""
+    config = model.config
+    for part in (config, config.get_text_config()):
+        length = getattr(part, "max_position_embeddings", None)
+        if isinstance(length, int) and length > 0:
+            return length
+    return None
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -7,20 +7,25 @@ other files, other models and kernels, which libraries then open, load and downl
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import PolicyError, shorten
 from ..plain_files import check_plain, read_text
 from .digest import MAX_TEXT_BYTES
-from .folder_kinds import check_kind, check_packed, check_shards
+from .folder_kinds import check_kind, check_packed, check_shards, check_stored
 from .named_code import code_in, entries_in, is_code, is_plain, named_file, texts_in
-from .weight_files import read_weight_files
+from .weight_files import WeightFiles, read_weight_files
 
 # Tokens and their numbers, which may be any words; nothing else is read from these files.
 _DATA = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 # Experts of all layers together; the largest models have some 25 000.
 _MAX_EXPERTS = 100_000
+# Names that count layers and experts in the configurations of transformers; sizes and places have such words, too
+# (`vocab_size_per_layer_input`, `max_window_layers`, `block_size`, `shared_expert_intermediate_size`).
+_LAYERS = re.compile(r"(^|_)(n|num)_(?!nextn_)(\w+_)?(layers?|blocks)$|^(de|en)coder_layers$")
+_EXPERTS = re.compile(r"(^|_)(n|num)_(\w+_)?experts$")
 # Configurations have kilobytes; parsing them takes the libraries far more than their size.
 _MAX_CONFIG_BYTES = 2**20
 # Endings of the files that libraries open by their names.
@@ -46,7 +51,9 @@ def check_model_folder(folder: Path) -> None:
     check_packed(read_json(folder / "config.json"), folder)
     for index in folder.glob("*.index.json"):
         _check_index(index)
-    _check_size(folder)
+    files = read_weight_files(folder)
+    check_stored(files, read_json(folder / "config.json"), folder)
+    _check_size(files, folder)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -141,12 +148,12 @@ def _check_index(file: Path) -> None:
         check_shards(names, file.parent)
 
 
-def _check_size(folder: Path) -> None:
+def _check_size(files: WeightFiles, folder: Path) -> None:
     """Refuse a model of more parts than its files could back: even without contents each part takes memory."""
     config = read_json(folder / "config.json")
-    tensors = len(read_weight_files(folder).shapes)
+    tensors = len(files.shapes)
     for part in [config, *(value for _, value in entries_in(config) if isinstance(value, dict))]:
-        layers, experts = _largest(part, "layer", "block"), _largest(part, "expert")
+        layers, experts = _largest(part, _LAYERS), _largest(part, _EXPERTS)
         if layers > tensors or layers * experts > _MAX_EXPERTS:
             raise PolicyError(
                 f"{str(folder / 'config.json')!r} asks for over {layers - 1} layers with {experts} experts, but the "
@@ -154,9 +161,9 @@ def _check_size(folder: Path) -> None:
             )
 
 
-def _largest(part: dict[str, Any], *words: str) -> int:
-    """Return the largest whole number under a name with one of the words; at least 1."""
-    found = (value for name, value in part.items() if any(word in name.lower() for word in words))
+def _largest(part: dict[str, Any], count: re.Pattern[str]) -> int:
+    """Return the largest whole number under a name that counts such parts; at least 1."""
+    found = (value for name, value in part.items() if count.search(name))
     return max((value for value in found if type(value) is int), default=1)
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 from ..errors import PolicyError, shorten
 from ..plain_files import open_plain, read_text
+from .weight_files import WeightFiles
 
 # Of a pointer that Git LFS leaves where a file was not fetched.
 _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 _CONFIG_BYTES = 2**20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Types of safetensors that hold a number in 8 bits or fewer.
+_SMALL_FLOATS = ("F8", "F6", "F4")
 # Weights that other programs have packed: their layers are no linear layers of torch, so they take no LoRA here.
 _PACKED = {
     *("aqlm", "auto-round", "auto_round", "autoround", "awq", "bitnet", "compressed-tensors"),
@@ -22,21 +25,15 @@ _PACKED = {
 
 
 def check_no_file(path: Path) -> None:
-    """Refuse the path of a file: models are folders.
+    """Refuse the path of a file that is no GGUF file: other models are folders.
 
     Raises:
         PolicyError: The message says which folder is wanted.
     """
-    if not path.is_file():
-        return
-    if path.suffix.lower() == ".gguf":
+    if path.is_file() and path.suffix.lower() != ".gguf":
         raise PolicyError(
-            f"{str(path)!r} is a GGUF file, which can be run but not trained; choose the folder of the model that it "
-            "was made from, with config.json and *.safetensors."
+            f"{str(path)!r} is a file; choose the folder that holds config.json and *.safetensors, or a GGUF file."
         )
-    raise PolicyError(
-        f"{str(path)!r} is a file; choose the folder that holds config.json and *.safetensors."
-    )
 
 
 def check_kind(folder: Path) -> None:
@@ -69,6 +66,31 @@ def check_packed(config: dict[str, Any], folder: Path) -> None:
             f"{str(folder)!r} is quantised by {shorten(method)}, and such weights cannot be trained; get the model in "
             "full precision, and choose nf4 or int8 as precision where memory is short."
         )
+
+
+def check_stored(files: WeightFiles, config: dict[str, Any], folder: Path) -> None:
+    """Refuse weights that are stored in 8 bits or fewer without a word: they would be taken without their scales.
+
+    Args:
+        files: What the files of weights hold.
+        config: Content of the folder's config.json.
+        folder: The model's folder, for the message.
+
+    Raises:
+        PolicyError: The message names one of the weights and its type.
+    """
+    if packing_of(config):  # bitsandbytes says how to take them; others are refused
+        return
+    for name, kind in files.kinds.items():
+        whole = (
+            kind.startswith(("I", "U")) and name.endswith("weight") and len(files.shapes[name]) > 1
+        )
+        if whole or kind.startswith(_SMALL_FLOATS):
+            raise PolicyError(
+                f"The weights of {str(folder)!r} are quantised ({shorten(name)} is of the type {kind}), and config.json "
+                "does not say how; get the model in full precision, and choose nf4 or int8 as precision where memory "
+                "is short."
+            )
 
 
 def packing_of(config: dict[str, Any]) -> str | None:
@@ -118,10 +140,10 @@ def _instead(folder: Path) -> str:
             f"it has no config.json but an adapter (adapter_config.json); choose the model that it was made for{base}, "
             "or merge the two and choose the result"
         )
-    if any(folder.glob("*.gguf")):
+    file = next(iter(sorted(folder.glob("*.gguf"))), None)
+    if file:
         return (
-            "it has no config.json but a GGUF file, which can be run but not trained; choose the folder of the model "
-            "that it was made from"
+            f"it has no config.json but a GGUF file; choose the file itself ({shorten(file.name)})"
         )
     return "it has no config.json; choose the folder that holds config.json and *.safetensors"
 
@@ -142,6 +164,7 @@ def _other_weights(folder: Path) -> str:
             f"its weights are pickles ({shorten(pickles.name)}), which may run code and are not read: get the "
             "safetensors version, or load it where you trust it and save it with `save_pretrained`"
         )
-    if any(folder.glob("*.gguf")):
-        return "its weights are a GGUF file, which can be run but not trained: get the safetensors version"
+    file = next(iter(sorted(folder.glob("*.gguf"))), None)
+    if file:
+        return f"its weights are a GGUF file: choose the file itself ({shorten(file.name)})"
     return "only its configuration is there: finish the download"

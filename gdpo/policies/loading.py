@@ -1,4 +1,4 @@
-"""Loading a model from a stranger's folder or the hub: safetensors alone, none of its code, nothing else fetched."""
+"""Loading a stranger's model: safetensors or a GGUF file alone, none of its code, nothing else fetched."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ from typing import Any
 import torch
 
 from ..allocator import returning_freed_memory
-from ..errors import PolicyError, shorten
+from ..errors import PolicyError
 from ..out_of_memory import is_out_of_memory
 from .architectures import check_architectures
 from .base import Base
 from .compat import dtype_argument, load_report
 from .completeness import check_complete, explain_failure
 from .configuration import build, read_config
-from .digest import digest_folder, digest_texts
 from .folder_checks import read_json
-from .folder_kinds import check_no_file
 from .policy import Policy
 from .precision import is_quantised, resolve_device, resolve_precision, weights_dtype
 from .remedies import because
+from .sources import content_sums, find_folder, naming_source, resolve_source
 from .stranger import mark
 from .token_ids import check_ids
+from .tokenizer_class import load_tokenizer
 from .weight_files import read_weight_files
 
 logger = logging.getLogger(__name__)
 
-# Of a hub repository, what `from_pretrained` reads: not the same weights in other formats and folders.
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-_NOT_HUB_FILES = ["consolidated*", "*/*"]
 _USUAL = "check that the folder is complete and of a causal language model"
 
 
@@ -43,12 +40,13 @@ def load_policy(
     allow_download: bool = False,
     poll: Callable[[], None] = lambda: None,
 ) -> Policy:
-    """Load a causal language model from a folder, or by hub id, as an untrained policy.
+    """Load a causal language model from a folder, a GGUF file, or by hub id, as an untrained policy.
 
-    Only safetensors are read and no code that comes with a model is run.
+    Only safetensors and GGUF files are read and no code that comes with a model is run.
 
     Args:
-        model: A folder with `config.json`, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        model: A folder with `config.json`, a GGUF file (of a split model any part), or a hub id such as
+            `Qwen/Qwen2.5-0.5B-Instruct`.
         precision: One of `PRECISIONS`; "auto" is bf16 (fp16 on old cards) on CUDA and fp32 on a CPU.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:0".
         allow_download: Whether a hub id may be fetched; otherwise only the local cache is read.
@@ -59,72 +57,27 @@ def load_policy(
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    source = _resolve_source(model)
-    folder = find_folder(source, allow_download)
-    config = read_config(folder, poll)
-    tokenizer = _load_tokenizer(source, folder)
-    with returning_freed_memory(device):
-        module = _load_model(source, folder, config, precision, device)
-    check_architectures(read_json(folder / "config.json"), module, source)
-    check_ids(module, tokenizer, source)
+    source = resolve_source(model)
+    folder = find_folder(source, allow_download, poll)
+    with naming_source(source, folder):
+        config = read_config(folder, poll)
+        tokenizer = _load_tokenizer(source, folder)
+        with returning_freed_memory(device):
+            module = _load_model(source, folder, config, precision, device)
+        check_architectures(read_json(folder / "config.json"), module, source)
+        check_ids(module, tokenizer, source)
     if not tokenizer.chat_template:
         logger.warning(
             "%r has no chat template: prompts are given to it as plain text, without roles.", source
         )
-    sums = digest_folder(folder), digest_texts(folder)
-    return Policy(Base(module, tokenizer, source, precision, device, *sums))
-
-
-def _resolve_source(model: str | Path) -> str:
-    folder = Path(model)
-    check_no_file(folder)
-    if not folder.is_dir():
-        if isinstance(model, Path) or folder.is_absolute() or str(model).startswith("."):
-            raise PolicyError(f"There is no model folder {str(model)!r}; check the path.")
-        return str(model)
-    return str(folder)
-
-
-def find_folder(source: str, allow_download: bool) -> Path:
-    """The model's folder; of a hub id, that in the local cache, fetched if that is allowed.
-
-    Libraries are given folders only: with a hub id some of them ask the hub whatever they are told.
-
-    Raises:
-        PolicyError: A hub id is not in the cache and may not or cannot be fetched.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                source,
-                local_files_only=not allow_download,
-                allow_patterns=_HUB_FILES,
-                ignore_patterns=_NOT_HUB_FILES,
-            )
-        )
-    except Exception as error:  # of many classes: network, access, cache
-        remedy = (
-            "check the hub id and the network"
-            if allow_download
-            else "it is neither a folder nor in the local cache, and downloads are switched off"
-        )
-        reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 300)
-        raise PolicyError(
-            f"The files of {source!r} cannot be loaded: {remedy} ({reason})."
-        ) from error
+    return Policy(
+        Base(module, tokenizer, source, precision, device, *content_sums(source, folder, poll))
+    )
 
 
 def _load_tokenizer(source: str, folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = load_tokenizer(str(folder))
     except Exception as error:
         raise PolicyError(_load_message("tokenizer", source, folder, error)) from error
     mark(tokenizer, folder)

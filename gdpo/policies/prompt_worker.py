@@ -12,27 +12,24 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from . import rendering
 from .decoding_checks import RefusedError, check_decoding
+from .limited_rendering import render_all, render_limited
+from .tokenizer_class import load_tokenizer
 
 # `workers/start.py` has put them among these names.
 lines: queue.SimpleQueue[bytes] = globals()["lines"]
 limited: Callable[[int, int], AbstractContextManager[None]] = globals()["limited"]
 
 _IDLE_SECONDS = 600.0
-# Honest templates take a millisecond or two, and kilobytes. What cannot be interrupted is ended.
-_RENDER_SECONDS, _KILL_SECONDS = 1.0, 2
-_RENDER_BYTES = 256 * 2**20
-# Characters that a template may add to a prompt, and by what factor it may lengthen it.
-_ADDED, _FACTOR = 200_000, 16
 _MAX_REPLY = 64 * 2**20
 _KEPT = 2  # tokenizers
+_TOGETHER = 64  # conversations that are rendered under one limit
 _PROBES = (
     [["user", "Hello! How can you help me today? 123"]],
     [["system", "Be brief."], ["user", "a"], ["assistant", "b"], ["user", "c"]],
@@ -68,13 +65,9 @@ def _read_config(request: dict) -> None:
 
 
 def _load(request: dict) -> None:
-    from transformers import AutoTokenizer
-
     while len(_tokenizers) >= _KEPT:
         del _tokenizers[next(iter(_tokenizers))]
-    tokenizer = AutoTokenizer.from_pretrained(
-        request["folder"], local_files_only=True, trust_remote_code=False
-    )
+    tokenizer = load_tokenizer(request["folder"])
     check_decoding(tokenizer)
     _tokenizers[request["key"]] = tokenizer
 
@@ -85,7 +78,7 @@ def _try_template(request: dict) -> None:
     tokenizer = _tokenizers[request["key"]]
     for messages in _PROBES:
         try:
-            text = _render(tokenizer, messages)
+            text = render_limited(tokenizer, messages, limited)
         except TemplateError:  # many templates refuse roles, or orders of them
             text = messages[-1][1]
         rendering.encode(tokenizer, text)
@@ -102,7 +95,11 @@ def encode(request: dict) -> dict:
     made, size = [], 0
     for index, messages in enumerate(request["conversations"]):
         try:
-            text = messages if isinstance(messages, str) else _render(tokenizer, messages)
+            text = (
+                messages
+                if isinstance(messages, str)
+                else render_limited(tokenizer, messages, limited)
+            )
             ids = rendering.encode(tokenizer, text)
         except BaseException as error:
             raise FailureError(index=index) from error
@@ -113,31 +110,23 @@ def encode(request: dict) -> dict:
     return {"made": made}
 
 
-def _render(tokenizer: Any, messages: list) -> str:
-    with limited(_RENDER_BYTES, _KILL_SECONDS), _timed():
-        text = rendering.render(tokenizer, messages)
-    given = sum(len(content) for _, content in messages)
-    if len(text) > _ADDED + _FACTOR * given:
-        raise RefusedError(f"the chat template makes {len(text)} characters of {given}")
-    return text
+def measure(request: dict) -> dict:
+    """Return of each conversation how many tokens it becomes, or why it becomes none.
 
-
-@contextmanager
-def _timed() -> Iterator[None]:
-    """Raise TimeoutError in a block that takes too long, where there are timers; elsewhere the parent ends it."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(_number: int, _frame: object) -> None:
-        raise TimeoutError(f"it took more than {_RENDER_SECONDS:g} s")
-
-    signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, _RENDER_SECONDS)
+    A tokenizer that was not looked at before, or so long ago that it has been forgotten, is unknown.
+    """
+    tokenizer = _tokenizers.get(request["key"])
+    if tokenizer is None:
+        return {"unknown": True}
+    conversations, made = request["conversations"], []
     try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        for first in range(0, len(conversations), _TOGETHER):
+            part = conversations[first : first + _TOGETHER]
+            rendered = render_all(tokenizer, part, limited, _describe)
+            made += rendering.count_all(tokenizer, rendered, _describe)
+    except BaseException as error:
+        raise FailureError from error
+    return {"made": made}
 
 
 def _describe(error: BaseException) -> str:
@@ -151,7 +140,7 @@ def _describe(error: BaseException) -> str:
     )
 
 
-COMMANDS = {"look": look, "encode": encode}
+COMMANDS = {"look": look, "encode": encode, "measure": measure}
 
 
 def answer(request: dict) -> tuple[dict, bool]:
@@ -175,7 +164,7 @@ def main() -> int:
         except queue.Empty:
             return 0
         reply, broken = answer(request)
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(json.dumps({**reply, "last": broken}) + "\n")
         replies.flush()
         if broken:
             return 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,16 +110,24 @@ def make_tokens(
     Raises:
         UnusableError: One of them takes too much memory or time, or is refused by the template.
     """
-    files: _Files = getattr(tokenizer, _FILES)
-    for first, batch in _batches(conversations):
-        request = {"command": "encode", **files._asdict(), "conversations": batch}
-        reply = _ask(request, memory=_MEMORY, seconds=_ENCODE_SECONDS, poll=poll)
-        if reply.get("unknown"):
-            _reload(files, poll)
-            reply = _ask(request, memory=_MEMORY, seconds=_ENCODE_SECONDS, poll=poll)
+    for first, batch in batches(conversations):
+        reply = use_worker("encode", tokenizer, batch, poll)
         if "error" in reply:
             raise UnusableError(first + reply.get("index", 0), reply["error"])
         yield from map(tuple, reply["made"])
+
+
+def use_worker(
+    command: str, tokenizer: Any, batch: Sequence[Conversation], poll: Callable[[], None]
+) -> dict[str, Any]:
+    """Return what the worker makes of a batch by a stranger's tokenizer, which it reads again where it has forgotten it."""
+    files: _Files = getattr(tokenizer, _FILES)
+    request = {"command": command, **files._asdict(), "conversations": batch}
+    reply = _ask(request, memory=_MEMORY, seconds=_ENCODE_SECONDS, poll=poll)
+    if reply.get("unknown"):
+        _reload(files, poll)
+        reply = _ask(request, memory=_MEMORY, seconds=_ENCODE_SECONDS, poll=poll)
+    return reply
 
 
 def _reload(files: _Files, poll: Callable[[], None]) -> None:
@@ -140,7 +148,7 @@ def _key(folder: Path) -> str:
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 
-def _batches(conversations: Sequence[Conversation]) -> Iterator[tuple[int, list[Conversation]]]:
+def batches(conversations: Iterable[Conversation]) -> Iterator[tuple[int, list[Conversation]]]:
     """Yield the conversations in parts, each with the number of its first one."""
     first, batch, size = 0, [], 0
     for index, one in enumerate(conversations):

@@ -31,7 +31,7 @@ def find_targets(model: Any) -> list[str]:
     Raises:
         PolicyError: There is no such layer.
     """
-    apart = _passed_apart(model)
+    apart = passed_apart(model)
     names = [name for name, module in model.named_modules() if apart.get(module)]
     names = kept_targets(model, names)
     if not names:
@@ -74,27 +74,41 @@ def left_as_it_is(model: Any) -> str | None:
     )
 
 
-def _passed_apart(model: Any) -> dict[Any, bool]:
-    """Tell of each linear layer that a pass runs whether its input holds the completions side by side."""
+def passed_apart(model: Any) -> dict[Any, bool]:
+    """Tell of each linear layer between the tokens and the logits whether its input holds the completions side by side.
+
+    Layers whose output only chooses, as the indexers of sparse attention do, get no gradient and are not among them.
+    """
     from transformers.pytorch_utils import Conv1D
 
     apart: dict[Any, bool] = {}
+    starts: list[torch.Tensor] = []
 
-    def note(module: Any, inputs: tuple[Any, ...]) -> None:
+    def start(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        starts.append(output.detach().requires_grad_())
+        return starts[-1]
+
+    def note(module: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         own = bool(inputs) and inputs[0].dim() > 2 and len(inputs[0]) == _ROWS
-        apart[module] = own and apart.get(module, True)
+        if output.requires_grad:
+            output.register_hook(
+                lambda _gradient: apart.update({module: own and apart.get(module, True)})
+            )
 
     head = model.get_output_embeddings()
     linear = (torch.nn.Linear, Conv1D)
     layers = [m for m in model.modules() if isinstance(m, linear) and m is not head]
-    handles = [layer.register_forward_pre_hook(note) for layer in layers]
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    handles += [table.register_forward_hook(start) for table in tables]
     # A model without contents is passed with real tokens, see `memory/trace.py`.
     device = "cpu" if model.device.type == "meta" else model.device
     ids = torch.arange(_ROWS * _TOKENS, device=device).view(_ROWS, _TOKENS)
+    ids %= model.get_input_embeddings().weight.shape[0]
     try:
-        with torch.no_grad():
-            ids %= model.get_input_embeddings().weight.shape[0]
-            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        with torch.enable_grad():
+            passed = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
+            torch.autograd.grad(passed.sum(), starts, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()

@@ -16,11 +16,13 @@ class WeightFiles:
 
     Attributes:
         shapes: Shape of each tensor, by its name.
+        kinds: Type of each tensor's numbers, such as F16.
         weights: Number of weights; of packed ones as many as there could be.
         bytes: Size on the disk.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, str]
     weights: int
     bytes: int
 
@@ -34,6 +36,7 @@ def read_weight_files(folder: Path) -> WeightFiles:
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, tuple[int, ...]] = {}
+    kinds: dict[str, str] = {}
     weights = size = 0
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -41,14 +44,14 @@ def read_weight_files(folder: Path) -> WeightFiles:
             with safe_open(str(file), framework="np") as opened:
                 for name in opened.keys():  # noqa: SIM118  it is no dict
                     part = opened.get_slice(name)
-                    shapes[name] = tuple(part.get_shape())
+                    shapes[name], kinds[name] = tuple(part.get_shape()), part.get_dtype()
                     weights += _count(part.get_shape(), part.get_dtype())
         except (OSError, SafetensorError) as error:
             raise PolicyError(
                 f"The model of {str(folder)!r} cannot be loaded: {file.name!r} is no whole file of weights "
                 f"({shorten(str(error))}); get the original file."
             ) from error
-    return WeightFiles(shapes, weights, size)
+    return WeightFiles(shapes, kinds, weights, size)
 
 
 def _count(shape: list[int], dtype: str) -> int:

@@ -14,7 +14,7 @@ from ..progress import Progress
 from .columns import REFERENCE, Column, choose_column, describe, read_prompt
 from .files import read_rows
 from .kinds import find_kind
-from .prompt import Prompt
+from .prompt import Origin, Prompt
 from .values import BadRowError, Row
 
 MAX_ROWS = 500_000
@@ -75,7 +75,8 @@ class _Collected:
     """Collects the prompts of a file's rows; bad rows are reported together."""
 
     def __init__(self, name: str, wanted: str, system: str, unit: str) -> None:
-        self._name, self._wanted, self._system, self._unit = name, wanted, system, unit
+        self._name, self._wanted, self._system = name, wanted, system
+        self._origin = Origin(name, unit)
         self._column: Column | None = None
         self._prompts: list[Prompt] = []
         self._problems: list[str] = []
@@ -94,7 +95,7 @@ class _Collected:
             return True
         self._bad += 1
         if len(self._problems) < REPORTED_ROWS:
-            self._problems.append(f"{self._unit} {line}: {found}")
+            self._problems.append(f"{self._origin.unit} {line}: {found}")
         return self._bad <= MAX_BAD_ROWS
 
     def finished(self) -> list[Prompt]:
@@ -125,19 +126,21 @@ class _Collected:
         try:
             # The first row decides: a later one without that column is a bad one.
             self._column = self._column or choose_column(row, self._wanted)
-            prompt = _to_prompt(row, self._column, self._system, line)
+            prompt = _to_prompt(row, self._column, self._system, line, self._origin)
             self._referred |= REFERENCE in prompt.fields and REFERENCE not in row
             return prompt
         except BadRowError as error:
             return error.alone()
 
 
-def _to_prompt(row: Mapping[str, object], column: Column, system: str, line: int) -> Prompt:
+def _to_prompt(
+    row: Mapping[str, object], column: Column, system: str, line: int, origin: Origin
+) -> Prompt:
     messages, fields = read_prompt(row, column)
     _check_messages(messages, column.name)
     if system and messages[0][0] != "system":
         messages = (("system", system), *messages)
-    return Prompt(messages, fields, line)
+    return Prompt(messages, fields, line, origin)
 
 
 def _check_messages(messages: tuple[tuple[str, str], ...], column: str) -> None:

@@ -9,6 +9,19 @@ from ..errors import PromptError, shorten
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The file that prompts came from.
+
+    Attributes:
+        name: Name of the file.
+        unit: Word for a prompt's place in it: "line" or "row".
+    """
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class Prompt:
     """One prompt.
 
@@ -17,11 +30,22 @@ class Prompt:
         fields: All other columns of the row, by name, as the file gave them.
         line: Line of the file at which the row starts, from 1, or the row's number in a JSON document or a
             Parquet file; 0 when it came from no file.
+        origin: The file, where that is known; it does not make another prompt.
     """
 
     messages: tuple[tuple[str, str], ...]
     fields: Mapping[str, object] = field(default_factory=dict, hash=False)
     line: int = 0
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Return where the prompt is found, as messages name it: its line and file, or its own text."""
+        if not self.line:
+            return f"the prompt {shorten(self.text)}"
+        if self.origin is None:
+            return f"line {self.line}"
+        return f"{self.origin.unit} {self.line} of {shorten(self.origin.name)}"
 
     @property
     def text(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import RewardError, shorten
+from ..errors import RewardError, joined, shorten
 from ..prompts import Prompt
 from .reward import Reward
 
@@ -34,18 +34,32 @@ def check_coverage(
 
     Raises:
         RewardError: A reward can score none of the prompts, or a row of the prompts cannot be used.
+        PreflightError: There are several such findings, of one reward or of several.
     """
-    lines = []
+    lines: list[str] = []
+    refused: list[RewardError] = []
     for reward in _with_gates(rewards):
-        scored = _count(reward, prompts, poll)
-        if prompts and scored == 0:
-            raise RewardError(
-                f"{_name(reward)} can score none of the {len(prompts)} prompts: "
-                f"{_missing(reward)}. The columns are {_columns(prompts)}; {_remedy(reward)}."
-            )
-        lines += _tell(reward, scored, len(prompts), "prompts")
-        lines += _tell(reward, _count(reward, heldout, poll), len(heldout), "held-out prompts")
+        for rows, what, must in ((prompts, "prompts", True), (heldout, "held-out prompts", False)):
+            try:
+                lines += _look(reward, rows, what, poll, must=must)
+            except RewardError as error:
+                refused.append(error)
+    if refused:
+        raise joined(refused)
     return lines
+
+
+def _look(
+    reward: Reward, rows: Sequence[Prompt], what: str, poll: Callable[[], None], *, must: bool
+) -> list[str]:
+    """Refuse or tell of one reward and one set of prompts; `must` is whether it has to score some of them."""
+    scored = _count(reward, rows, poll)
+    if must and rows and scored == 0:
+        raise RewardError(
+            f"{_name(reward)} can score none of the {len(rows)} {what}: "
+            f"{_missing(reward)}. The columns are {_columns(rows)}; {_remedy(reward)}."
+        )
+    return _tell(reward, scored, len(rows), what)
 
 
 def _tell(reward: Reward, scored: int, count: int, what: str) -> list[str]:
@@ -75,10 +89,10 @@ def _count(reward: Reward, prompts: Sequence[Prompt], poll: Callable[[], None]) 
             poll()
         try:
             scored += bool(reward.scorer.check(prompt))
-        except RewardError as error:
+        except Exception as error:  # noqa: BLE001  a scorer may be anyone's code
             bad += 1
             if bad <= _SHOWN_ROWS:
-                problems.append(f"{_place(prompt)}: {error}")
+                problems.append(f"{prompt.place}: {_reason(error)}")
     if bad:
         rows = "a row" if bad == 1 else f"{bad} rows"
         more = "; ..." if bad > _SHOWN_ROWS else ""
@@ -90,8 +104,9 @@ def _name(reward: Reward) -> str:
     return f"Reward {reward.name!r} ({reward.scorer.kind})"
 
 
-def _place(prompt: Prompt) -> str:
-    return f"line {prompt.line}" if prompt.line else f"the prompt {shorten(prompt.text)}"
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RewardError) else f"{type(error).__name__}: {text}"
 
 
 def _missing(reward: Reward) -> str:

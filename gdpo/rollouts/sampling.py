@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import PolicyError, shorten
 from ..out_of_memory import is_out_of_memory
-from ..policies.chat import completion_text, encode_prompts, stop_ids
+from ..policies.chat import completion_text, context_length, encode_prompts, stop_ids
 from ..polling import polled
 from ..prompts import Prompt
 from ..rewards.scorer import Completion
@@ -153,7 +153,7 @@ def _encode(
 ) -> tuple[Tensor, Tensor]:
     """Return token ids and mask of the prompts, `(B, P)`, padded on the left."""
     encoded = [made.ids for made in encode_prompts(tokenizer, prompts, poll=poll)]
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_length(model)
     for prompt, ids in zip(prompts, encoded, strict=True):
         if not ids:
             raise PolicyError(f"The prompt {shorten(prompt.text)} has no tokens; remove it.")

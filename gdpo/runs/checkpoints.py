@@ -21,7 +21,7 @@ from .seal import STATE_FILE, Records, seal, sealed_again
 OPTIMIZER_FILE = "optimizer.safetensors"
 DAMAGED = "damaged-"
 _FOLDER = "checkpoints"
-_KEEP = 2  # the newest, and one before it in case the disk lies
+KEEP = 2  # the newest, and one before it in case the disk lies
 
 
 def save_checkpoint(
@@ -71,7 +71,7 @@ def renew_marks(folder: Path, step: int, records: Records) -> None:
 def drop_old(folder: Path) -> None:
     """Remove all checkpoints but the newest ones, and damaged ones that have been made again."""
     found = checkpoint_folders(folder)
-    for old in found[:-_KEEP]:
+    for old in found[:-KEEP]:
         remove(old)
     newest = step_of(found[-1]) if found else 0
     for damaged in (folder / _FOLDER).glob(f"{DAMAGED}*"):

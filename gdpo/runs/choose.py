@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from .differences import first_difference
 from .history import HISTORY_FILE
+from .rows import compare
 from .run_file import RUN_FILE, read_run
 
 
-def choose_folder(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> Path:
+def choose_folder(
+    root: Path, name: str, identity: dict[str, Any], *, fresh: bool, steps: int = 0
+) -> Path:
     """The folder in which a training called `name` goes on or begins; nothing is made or changed.
 
     The runs of a name are `name`, `name-2`, `name-3` and so on in `root`. A number is never used again, so the
@@ -24,14 +26,17 @@ def choose_folder(root: Path, name: str, identity: dict[str, Any], *, fresh: boo
         name: A plain file name.
         identity: From `identify`.
         fresh: Begin a new run even where there is an equal one.
+        steps: How many steps the run shall have; while fewer are made, rows that it has not used may be other ones.
 
     Returns:
-        The newest run that is equal to `identity`, else the next name that no run has.
+        The newest run that goes on with `identity`, else the next name that no run has.
     """
-    return root / choose_name(root, name, identity, fresh=fresh)[0]
+    return root / choose_name(root, name, identity, fresh=fresh, steps=steps)[0]
 
 
-def choose_name(root: Path, name: str, identity: dict[str, Any], *, fresh: bool) -> tuple[str, str]:
+def choose_name(
+    root: Path, name: str, identity: dict[str, Any], *, fresh: bool, steps: int = 0
+) -> tuple[str, str]:
     """The name of the folder that `choose_folder` chooses, and why not that of the newest run.
 
     The reason is a clause; it is empty where the newest run goes on, where there is none, and with `fresh`.
@@ -40,7 +45,7 @@ def choose_name(root: Path, name: str, identity: dict[str, Any], *, fresh: bool)
     newest = ""
     for number in [] if fresh else reversed(numbers):
         folder = root / _numbered(name, number)
-        why = _why_not(root, folder, identity)
+        why = _why_not(root, folder, identity, steps)
         if not why:
             return folder.name, newest
         newest = newest or f"{folder.name} does not go on: {why}"
@@ -65,13 +70,13 @@ def _holds_run(folder: Path) -> bool:
     return any((folder / file).exists() for file in (RUN_FILE, HISTORY_FILE, "adapter"))
 
 
-def _why_not(root: Path, folder: Path, identity: dict[str, Any]) -> str:
+def _why_not(root: Path, folder: Path, identity: dict[str, Any], steps: int) -> str:
     """Why the run in `folder` cannot go on with this identity, as a clause; empty if it can."""
     file = folder / RUN_FILE
     try:
         if not file.resolve(strict=True).is_relative_to(root.resolve()):
             return "it leads out of the output folder by a symlink"
-        changed = first_difference(read_run(folder)["identity"], identity)
+        changed = compare(folder, read_run(folder), identity, steps).changed
     except OSError as error:  # absent or damaged: left alone
         return f"its {RUN_FILE} cannot be read ({error.strerror})"
     except TrainingError as error:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingError, shorten
+from ..errors import shorten
 from ..policies.base import Base
 from ..prompts import Prompt
 
@@ -16,19 +15,31 @@ from ..prompts import Prompt
 ROWS = "rows"
 # What older versions did not write; where it is absent nothing can be said about it.
 _LATER = {"files"}
-_MAX_ROWS = 20_000
-_DIGITS = 8  # hexadecimal digits of a row's sum
+_DIGITS = 16  # hexadecimal digits of a row's sum
+# Older versions wrote shorter sums, and of so many rows only.
+OLD_DIGITS, OLD_ROWS = 8, 20_000
 
 
 def digest_rows(prompts: Sequence[Prompt]) -> str:
-    """Short sums of the first prompts, by which one that changed can be named; with spaces between them."""
-    return " ".join(digest_prompts([prompt])[:_DIGITS] for prompt in prompts[:_MAX_ROWS])
+    """Short sums of the prompts, by which one that changed can be named; with spaces between them."""
+    return sum_up(prompts)[1]
 
 
 def digest_prompts(prompts: Sequence[Prompt]) -> str:
     """The SHA-256 of prompts with their fields."""
-    text = json.dumps([[p.messages, dict(p.fields)] for p in prompts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sum_up(prompts)[0]
+
+
+def sum_up(prompts: Sequence[Prompt]) -> tuple[str, str]:
+    """Both sums, of all prompts together and of each; no more than one of them is written out at a time."""
+    whole, rows = hashlib.sha256(b"["), []
+    for number, prompt in enumerate(prompts):
+        content = [prompt.messages, dict(prompt.fields)]
+        text = json.dumps(content, sort_keys=True, default=str)
+        whole.update(f", {text}".encode() if number else text.encode())
+        rows.append(hashlib.sha256(f"[{text}]".encode()).hexdigest()[:_DIGITS])
+    whole.update(b"]")
+    return whole.hexdigest(), " ".join(rows)
 
 
 def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -66,29 +77,18 @@ def describe_base(base: Base) -> dict[str, Any]:
     return {"weights": base.digest, "files": dict(base.texts)}
 
 
-def check_identity(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Compare the identity of the run in `folder` with that of the training that is to go on in it.
-
-    Raises:
-        TrainingError: They differ; the message names the first difference.
-    """
-    changed = first_difference(old, new)
-    if changed:
-        raise TrainingError(
-            f"The run {folder.name!r} was trained with {changed}; choose another `run_name`."
-        )
-
-
 def _row(old: str, new: str) -> str:
     """The first row that is another one, counted from 1."""
     before, now = str(old).split(), new.split()
+    digits = min(len(row) for row in (*before[:1], *now[:1]))
+    before, now = [row[:digits] for row in before], [row[:digits] for row in now]
     pairs = enumerate(zip(before, now, strict=False), 1)
     first = next((number for number, (a, b) in pairs if a != b), None)
     if first is not None:
         return f"row {first} is another one"
-    if len(before) != len(now):
-        return f"{len(before)} rows there, {len(now)} here"
-    return f"a row after the first {_MAX_ROWS} is another one"
+    if len(before) == OLD_ROWS and digits == OLD_DIGITS:
+        return f"a row after the first {OLD_ROWS} is another one"
+    return f"{len(before)} rows there, {len(now)} here"
 
 
 def _place(old: Any, new: Any, path: str = "") -> str:

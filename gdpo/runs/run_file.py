@@ -22,10 +22,12 @@ from ..prompts import Prompt
 from ..rewards.reward import identify_reward
 from ..settings import TrainSettings
 from ..version import __version__
-from .differences import ROWS, describe_base, digest_prompts, digest_rows
+from .differences import ROWS, describe_base, sum_up
 
 RUN_FILE = "run.json"
-FORMAT = 2  # 1 is what had no `format`
+# The newest that is known. 1 is what had no `format`; 3 is that of a run that went on with other rows, whose order a
+# version before would not know. All others are still written as 2.
+FORMAT, _USUAL, WITH_PAST = 3, 2, 3
 _LIBRARIES = ("torch", "transformers", "peft", "torchjd", "bitsandbytes")
 
 
@@ -44,19 +46,20 @@ def identify(
         for name, tensor in sorted(policy.adapter.state.items()):
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         adapter = digest.hexdigest()
+    (together, rows), (held_together, held_rows) = sum_up(prompts), sum_up(heldout)
     return {
         "model": Path(policy.base.source).name,
         **describe_base(policy.base),
         "precision": policy.base.precision,
         "adapter": adapter,
-        "prompts": digest_prompts(prompts),
-        "heldout": digest_prompts(heldout),
+        "prompts": together,
+        "heldout": held_together,
         "rewards": [identify_reward(reward) for reward in objective.rewards],
         "method": _by_name(objective.method, METHODS),
         "weighting": _by_name(objective.weighting, WEIGHTINGS),
         "dispersion_floor": objective.dispersion_floor,
         "settings": options,
-        ROWS: {"prompts": digest_rows(prompts), "heldout": digest_rows(heldout)},
+        ROWS: {"prompts": rows, "heldout": held_rows},
     }
 
 
@@ -84,7 +87,7 @@ def describe_run(
         workflow: The graph that trained it, if any.
     """
     return {
-        "format": FORMAT,
+        "format": _USUAL,
         "gdpo": __version__,
         "identity": identity,
         "source": str(Path(source).absolute()) if Path(source).is_dir() else source,

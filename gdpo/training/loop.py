@@ -35,7 +35,7 @@ from .schedule import derive_seed, learning_rate
 from .standstill import Standstill
 
 # Completions of a step that are kept for reading.
-_SAMPLES = 4
+SAMPLES = 4
 
 
 class Loop:
@@ -190,7 +190,7 @@ class Loop:
         self, record: StepRecord, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor
     ) -> None:
         """Write the record of a finished step and some of its completions, and tell the host."""
-        names, first = self._objective.names, batch[:_SAMPLES]
+        names, first = self._objective.names, batch[:SAMPLES]
         samples = records.describe_samples(record["step"], first, rollouts, names, rewards)
         plain, texts = to_json(record), to_json(samples)
         self._run.append(plain)

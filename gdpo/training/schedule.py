@@ -1,34 +1,33 @@
 """What a step draws on: its prompts, its seeds, its learning rate, all from its number and the settings.
 
-Nothing here has a state, so a resumed run needs none restored.
+Nothing here has a state, so a resumed run needs none restored; what a run that went on with other prompts had drawn
+until then is in its `run.json`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Sequence
 
 from ..prompts import Prompt
+from ..runs.order import Order, derive_seed
+
+__all__ = ["derive_seed", "draw", "learning_rate"]
 
 
-def draw(prompts: Sequence[Prompt], count: int, step: int, seed: int) -> list[Prompt]:
-    """Return the prompts of `step`: each epoch goes through all of them in a shuffled order of its own."""
-    chosen: list[Prompt] = []
-    orders: dict[int, list[int]] = {}
-    for index in range((step - 1) * count, step * count):
-        epoch, place = divmod(index, len(prompts))
-        if epoch not in orders:
-            orders[epoch] = list(range(len(prompts)))
-            random.Random(derive_seed(seed, "epoch", epoch)).shuffle(orders[epoch])
-        chosen.append(prompts[orders[epoch][place]])
-    return chosen
+def draw(
+    prompts: Sequence[Prompt], count: int, step: int, seed: int, order: Order | None = None
+) -> list[Prompt]:
+    """Return the prompts of `step`: each epoch goes through all of them in a shuffled order of its own.
 
-
-def derive_seed(seed: int, purpose: str, number: int) -> int:
-    """Return a seed for one purpose and step: no generator's state has to survive from one step to the next."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
+    Args:
+        prompts: All prompts.
+        count: Prompts of a step.
+        step: Number of the step, from 1.
+        seed: The run's seed.
+        order: The run's order, where it has a past with other prompts.
+    """
+    order = order or Order(len(prompts), seed)
+    return [prompts[place] for place in order.places((step - 1) * count, count)]
 
 
 def learning_rate(peak: float, step: int, warmup_steps: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,20 @@ import torch
 from ..allocator import returning_freed_memory
 from ..errors import TrainingError
 from ..objective.objective import Objective
-from ..policies.adapter import read_adapter
-from ..policies.policy import Policy, trainable
-from ..policies.targets import left_as_it_is
+from ..policies.adapter import Adapter, read_adapter
+from ..policies.policy import Policy
 from ..progress import Progress
 from ..prompts import Prompt
-from ..rewards.coverage import check_coverage
-from ..runs.folder import opened_run
+from ..runs.folder import Run, check_before, opened_run
+from ..runs.past import order_of
+from ..runs.rows import newest_step
 from ..runs.run_file import describe_run, identify
 from ..settings import TrainSettings
 from .evaluations import Evaluations
 from .findings import Findings
 from .gradient import Parts
 from .loop import Loop
+from .preflight import Check, Planned, preflight
 from .schedule import draw
 
 
@@ -47,6 +49,7 @@ def train(
     progress: Progress | None = None,
     workflow: dict[str, Any] | None = None,
     parts: Parts | None = None,
+    checks: Sequence[Check] = (),
 ) -> TrainResult:
     """Train a LoRA adapter on several rewards, or go on with the run that is in `folder`.
 
@@ -63,41 +66,53 @@ def train(
         progress: Receives phases and records, and may stop the training by raising.
         workflow: Kept in `run.json`.
         parts: Exchangeable parts of a step; None: the usual ones.
+        checks: What the host asks besides before the first step; see `preflight.Check`.
 
     Raises:
         TrainingError: The training cannot start or go on.
-        RewardError: A reward can score none of the prompts, or not a row of them.
+        GDPOError: Something else stands in its way; a `PreflightError` has a line for each of several things.
     """
-    if not prompts:
-        raise TrainingError("There are no prompts to train on; load at least one.")
     progress = Findings(progress or Progress())
-    _check_rewards(objective, prompts, heldout, progress)
     identity = identify(policy, prompts, heldout, objective, settings)
-    seed, rank, alpha = settings.rng_seed, settings.lora_rank, settings.lora_alpha
-    with (
-        opened_run(folder, describe_run(identity, policy.base.source, workflow)) as run,
-        returning_freed_memory(policy.base.device, policy.base.model.num_parameters()),
-        torch.inference_mode(False),
-        trainable(policy, rank=rank, alpha=alpha, seed=seed) as model,
-    ):
-        _tell_left_out(model, progress)
-        evaluations = Evaluations(heldout, objective, settings)
-        loop = Loop(
-            model, policy.base, objective, settings, run, progress, parts or Parts(), evaluations
+    content = describe_run(identity, policy.base.source, workflow)
+    check_before(folder, content, settings.steps)
+    _check_steps(newest_step(folder), settings.steps, folder.name)
+    planned = Planned(policy, prompts, heldout, objective, settings, folder, checks)
+    with ExitStack() as held:
+        held.enter_context(
+            returning_freed_memory(policy.base.device, policy.base.model.num_parameters())
         )
-        progress.go_on(loop.resume())
-        _check_steps(loop.step, settings.steps, folder.name)
-        try:
-            loop.evaluate()
-            while loop.step < settings.steps and not loop.converged:
-                loop.advance(draw(prompts, settings.prompts_per_step, loop.step + 1, seed))
-                loop.evaluate()
-        finally:
-            loop.save()
-            progress.write(folder)
-        adapter = read_adapter(model)
+        held.enter_context(torch.inference_mode(False))
+        model = preflight(planned, held, progress)
+        run = held.enter_context(opened_run(folder, content, settings.steps))
+        adapter = _make_steps(planned, model, run, progress, parts or Parts())
         run.finish(adapter)
     return TrainResult(Policy(policy.base, adapter, folder), folder)
+
+
+def _make_steps(
+    planned: Planned, model: Any, run: Run, progress: Findings, parts: Parts
+) -> Adapter:
+    """Make the steps that are left, save them whatever happens, and return the adapter."""
+    settings, prompts, folder = planned.settings, planned.prompts, run.folder
+    seed, count = settings.rng_seed, settings.prompts_per_step
+    if run.told:
+        progress.notice(run.told)
+    order = order_of(folder, run.content, seed, len(prompts))
+    evaluations = Evaluations(planned.heldout, planned.objective, settings)
+    base, objective = planned.policy.base, planned.objective
+    loop = Loop(model, base, objective, settings, run, progress, parts, evaluations)
+    progress.go_on(loop.resume())
+    _check_steps(loop.step, settings.steps, folder.name)
+    try:
+        loop.evaluate()
+        while loop.step < settings.steps and not loop.converged:
+            loop.advance(draw(prompts, count, loop.step + 1, seed, order))
+            loop.evaluate()
+    finally:
+        loop.save()
+        progress.write(folder)
+    return read_adapter(model)
 
 
 def _check_steps(made: int, wanted: int, run: str) -> None:
@@ -107,18 +122,3 @@ def _check_steps(made: int, wanted: int, run: str) -> None:
             f"The run {run!r} is already trained for {made} steps and `steps` is {wanted}; raise it, or choose "
             "another `run_name`."
         )
-
-
-def _tell_left_out(model: Any, progress: Progress) -> None:
-    """Tell which matrices the adapter leaves as they are, if any."""
-    left = left_as_it_is(model)
-    if left:
-        progress.notice(left)
-
-
-def _check_rewards(
-    objective: Objective, prompts: Sequence[Prompt], heldout: Sequence[Prompt], progress: Progress
-) -> None:
-    """Refuse rewards that could score no prompt, and tell of those that can score some only."""
-    for line in check_coverage(objective.rewards, prompts, heldout, poll=progress.poll):
-        progress.notice(line)

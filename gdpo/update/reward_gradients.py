@@ -51,7 +51,7 @@ class RewardGradients:
             advantages: A, `(K, N)`.
             seed: Seed of the sketches' signs; another one each step averages their error out.
         """
-        self._modules = _lora_linears(model)
+        self._modules = lora_linears(model)
         weight = self._modules[0].weight
         kind = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
         rows = torch.cat([combination[None], advantages]) / len(combination)
@@ -111,7 +111,8 @@ class RewardGradients:
             name = names[id(self._modules[min(self._silent)])]
             raise TrainingError(
                 f"{len(self._silent)} of the adapter's {len(self._modules)} matrices took no part in the pass, so they "
-                f"would never be trained: {shorten(name, 160)}; train a fresh adapter, which leaves such layers out."
+                f"would never be trained: {shorten(name, 160)}; train a fresh adapter, or, if it is one, another model "
+                f"than {model.config.model_type!r}."
             )
 
     def _reporting(self, index: int) -> Any:
@@ -169,7 +170,7 @@ class _ReportingLinear(torch.autograd.Function):
         return gradients @ weight, None, None
 
 
-def _lora_linears(model: Any) -> list[Any]:
+def lora_linears(model: Any) -> list[Any]:
     """Return the A and B matrices of the adapter that is being trained, as the linear modules they are.
 
     Raises:

@@ -32,7 +32,7 @@ class StandingWorker:
     """One process of a worker program, started when it is first asked and again when it has gone.
 
     The program reads a JSON line for each request from `lines`, carries it out under `limited`, and prints a JSON
-    line. It ends itself when nobody has asked for a while.
+    line; one with a true `last` says that it ends now. It ends itself when nobody has asked for a while.
     """
 
     def __init__(self, script: Path) -> None:
@@ -79,7 +79,10 @@ class StandingWorker:
                 reply = self._exchange(line, memory, seconds, poll)
             if reply is None:
                 raise RefusedError(self._end())
-        return json.loads(reply)
+            answer = json.loads(reply)
+            if answer.get("last"):
+                self._end()  # or the next request would meet a process that is about to end
+        return answer
 
     def stop(self) -> None:
         """End the process, if there is one."""

@@ -43,8 +43,9 @@ def environment(parent: Mapping[str, str], home: Path) -> dict[str, str]:
         home: An empty folder, where libraries look for tokens and settings and keep what they fetch.
     """
     kept = {name: value for name, value in parent.items() if _is_plain(name.upper())}
-    # On an abort ggml would start a debugger.
-    usual = {"GGML_NO_BACKTRACE": "1", **waiting_settings(parent)}
+    # On an abort ggml would start a debugger. Tokenizers would start a thread for each processor, whose stacks could
+    # take all the memory that a request has.
+    usual = {"GGML_NO_BACKTRACE": "1", "RAYON_NUM_THREADS": "4", **waiting_settings(parent)}
     return usual | kept | _offline(home) | _kernels(kept)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ...gdpo.errors import ExportError, WorkflowError
+from ...gdpo.errors import ExportError, WorkflowError, joined
 from ...gdpo.export.checks import plan_export
 from ...gdpo.export.formats import FORMATS
+from ...gdpo.export.rehearsal import rehearse
 from ...gdpo.llamacpp.runtime import runtime_remedy, runtime_version
 from ...gdpo.policies.policy import Policy
 from .declared import is_link, node_label
@@ -22,7 +23,11 @@ _WHEN = "This was asked before the training, which has not begun; mend it, or ta
 
 
 def check_exports(
-    model: Policy, folder: Path, workflow: Mapping[str, object] | None, node_id: str | None
+    model: Policy,
+    folder: Path,
+    workflow: Mapping[str, object] | None,
+    node_id: str | None,
+    poll: Callable[[], None] = lambda: None,
 ) -> None:
     """Refuse a training whose result goes to an export, or a use of its file, that is known to fail.
 
@@ -31,21 +36,38 @@ def check_exports(
         folder: The run's folder, which need not exist yet.
         workflow: The graph in the API format; None where there is none.
         node_id: The training's node in it.
+        poll: Function that is called meanwhile; it may raise to stop.
 
     Raises:
         ExportError: An export cannot succeed; the message names its node.
+        PreflightError: Several cannot.
     """
     graph = workflow if isinstance(workflow, Mapping) else {}
-    for export, node in _fed_by(graph, str(node_id), _MODEL, {_EXPORT: "model"}):
+    found = list(_refusals(model, folder, graph, str(node_id), poll))
+    if found:
+        raise joined(found)
+
+
+def _refusals(
+    model: Policy,
+    folder: Path,
+    graph: Mapping[str, object],
+    node_id: str,
+    poll: Callable[[], None],
+) -> Iterator[ExportError]:
+    """Yield what is wrong with each export, and each use of its file."""
+    for export, node in _fed_by(graph, node_id, _MODEL, {_EXPORT: "model"}):
         try:
             types, name = _asked(node)
             target = folder / "gguf"
-            plan_export(model, target, export_stem(target, name or folder.name, types), types)
+            stem = export_stem(target, name or folder.name, types)
+            rehearse(model, plan_export(model, target, stem, types), poll)
         except (ExportError, WorkflowError) as error:
-            raise ExportError(f"{_label(export, node)}: {error} {_WHEN}") from error
+            yield ExportError(f"{_label(export, node)}: {error} {_WHEN}")
+            continue
         for user, one in _fed_by(graph, export, _FILE, _RUNNERS):
             if runtime_version() is None:
-                raise ExportError(
+                yield ExportError(
                     f"{_label(user, one)}: needs llama-cpp-python, which is not installed: {runtime_remedy()}. {_WHEN}"
                 )
 

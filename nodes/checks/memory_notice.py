@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ...gdpo.errors import PolicyError, TrainingError
 from ...gdpo.memory import (
@@ -17,17 +16,13 @@ from ...gdpo.memory import (
     show,
 )
 from ...gdpo.objective.objective import Objective
-from ...gdpo.policies.chat import encode_prompts
 from ...gdpo.policies.configuration import read_config
-from ...gdpo.policies.loading import find_folder
 from ...gdpo.policies.policy import Policy
-from ...gdpo.prompts import Prompt
+from ...gdpo.policies.sources import find_folder, naming_source
 from ...gdpo.settings import TrainSettings
+from ...gdpo.training.fitting import PromptTokens
 
 logger = logging.getLogger(__name__)
-
-# Prompts whose tokens are counted, the longest texts and the shortest: enough to find the longest one, or nearly.
-_COUNTED = 64
 
 
 def before_loading(
@@ -41,8 +36,8 @@ def before_loading(
     """Return the weights against what is free.
 
     Args:
-        source: The model's folder, or a hub id, whose files are fetched first if that is allowed: on the disk
-            they take no memory yet, and are checked before anything is read from them.
+        source: The model's folder or GGUF file, or a hub id, whose files are fetched first if that is allowed: on
+            the disk they take no memory yet, and are checked before anything is read from them.
         precision: Precision of the weights.
         device: "auto", "cpu" or a CUDA device.
         allow_download: True if a hub id that is not in the cache may be fetched.
@@ -52,10 +47,11 @@ def before_loading(
         PolicyError: The folder holds no model that can be used, or the device could not hold the weights even if nothing else were on it.
     """
     try:
-        folder = find_folder(str(source), allow_download)
+        folder = find_folder(str(source), allow_download, poll)
     except PolicyError as error:
         return str(error)  # loading will say it again
-    config = read_config(folder, poll)
+    with naming_source(source, folder):
+        config = read_config(folder, poll)
     try:
         weights, precision, device = config_weight_bytes(config, precision, device)
     except PolicyError as error:
@@ -77,25 +73,31 @@ def _name(source: Path | str) -> str:
 
 def before_training(
     policy: Policy,
-    prompts: Sequence[Prompt],
-    heldout: Sequence[Prompt],
+    tokens: PromptTokens,
+    heldout: int,
     objective: Objective,
     settings: TrainSettings,
 ) -> tuple[str, str]:
     """Return a line on what the training needs, or on what to change where it does not fit; and the table.
 
+    Args:
+        policy: Start of the training.
+        tokens: Lengths of the prompts.
+        heldout: Number of held-out prompts.
+        objective: The rewards and the method.
+        settings: Settings of the training.
+
     Raises:
         TrainingError: The device could not hold it even if nothing else were on it.
     """
     base = policy.base
-    lengths = _lengths(base.tokenizer, (*prompts, *heldout))
     facts = {
         "rewards": len(objective.rewards),
         "precision": base.precision,
         "device": base.device,
-        "prompt_tokens": max(lengths),
-        "shortest_prompt": min(lengths),
-        "heldout": len(heldout),
+        "prompt_tokens": tokens.longest,
+        "shortest_prompt": tokens.shortest,
+        "heldout": heldout,
         "tokens": len(base.tokenizer),
         "adapter": policy.adapter.config if policy.adapter else None,
         "loaded": True,
@@ -113,13 +115,6 @@ def before_training(
     logger.warning("Memory may run out: %s; %s.", needed.brief(), advice)
     line = f"memory may run out: {advice}"
     return line, f"{line}\n{needed.table()}"
-
-
-def _lengths(tokenizer: Any, prompts: Sequence[Prompt]) -> list[int]:
-    """Return the numbers of tokens of some prompts, the longest and the shortest text among them."""
-    longest, *others = sorted(prompts, key=lambda prompt: len(prompt.text), reverse=True)
-    counted = [longest, *others[: _COUNTED - 2], *others[-1:]]
-    return [len(made.ids) for made in encode_prompts(tokenizer, counted)]
 
 
 def _advise(config: object, settings: TrainSettings, needed: MemoryEstimate, facts: dict) -> str:

@@ -7,12 +7,13 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_ISREG
 
 from ...gdpo.errors import WorkflowError, shorten
 from ...gdpo.runs.history import HISTORY_FILE
+from ...gdpo.unpacking.parts import is_gguf, is_later_part
 from ..comfy import host
 from .scan import below, is_folder
 
@@ -126,14 +127,31 @@ def unused_name(name: str, is_taken: Callable[[str], bool]) -> str:
 
 
 def list_models() -> dict[str, Path]:
-    """Hugging Face model folders below the host's model folders, by relative path; the first root wins."""
+    """Model folders and GGUF files below the host's model folders, by relative path; the first root wins."""
     found: dict[str, Path] = {}
     for root in host.folders().models:
         for entry in below(root, _MAX_DEPTH, lambda one: is_folder(one) and not _is_model(one)):
-            if len(found) < _MAX_LISTED and is_folder(entry) and _is_model(entry):
-                folder = Path(entry.path)
-                found.setdefault(folder.relative_to(root).as_posix(), folder)
+            for path in _models_at(entry):
+                if len(found) < _MAX_LISTED:
+                    found.setdefault(path.relative_to(root).as_posix(), path)
     return dict(sorted(found.items()))
+
+
+def _models_at(entry: os.DirEntry[str]) -> Iterator[Path]:
+    """Yield the model that an entry is; and those in a model's folder, which is not read like others."""
+    if is_folder(entry) and _is_model(entry):
+        yield Path(entry.path)
+        yield from (
+            Path(one.path) for one in below(Path(entry.path), 1, lambda _: False) if _is_gguf(one)
+        )
+    elif _is_gguf(entry):
+        yield Path(entry.path)
+
+
+def _is_gguf(entry: os.DirEntry[str]) -> bool:
+    """Tell whether it is a GGUF file that may be a language model, or the first part of one."""
+    path, other = Path(entry.name), is_later_part(entry.name) or "mmproj" in entry.name.lower()
+    return is_gguf(path) and not other and os.path.isfile(entry.path)
 
 
 def _is_model(entry: os.DirEntry[str]) -> bool:

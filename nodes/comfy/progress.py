@@ -17,6 +17,7 @@ from .live import LiveRun, read_past
 
 logger = logging.getLogger(__name__)
 
+_BEFORE = "checking"  # phase of a training before its first step, which has the bar for itself
 _LOG_SECONDS = 15.0  # between two lines of progress where no bar can be drawn
 
 
@@ -89,11 +90,11 @@ class ComfyProgress(Progress):
             self._live.poll()
 
     def phase(self, name: str, done: int, total: int) -> None:
-        """Tells the phase, and moves the bar unless it counts training steps."""
+        """Tells the phase, and moves the bar unless it counts training steps, which come after the first phase."""
         self.poll()
         if self._live is not None:
             self._live.phase(name, done, total)
-        if not self._steps:
+        if not self._steps or name == _BEFORE:
             self._bar.update_absolute(done, max(total, 1))
 
     def notice(self, text: str) -> None:
@@ -138,10 +139,10 @@ class TerminalProgress(Progress):
     def phase(self, name: str, done: int, total: int) -> None:
         """Shows the phase beside the training's bar, or on a bar of its own."""
         self.poll()
-        if not self._steps:
+        if not self._steps or name == _BEFORE:
             self._show(f"{self._title}: {name}", done, total)
             return
-        if not self._shown:
+        if self._shown != self._title:
             self._show(self._title, 0, self._steps)
         if self._bar is not None:
             self._bar.set_postfix_str(f"{name} {done}/{total}")

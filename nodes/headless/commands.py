@@ -93,7 +93,7 @@ def summarise(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     first, last = evaluations[0], evaluations[-1]
     image = outcomes["GDPOPlotConvergence"].ui["images"][0]
     answer = outcomes["GDPOCompare"].ui["answers"][0]
-    keys = ("path", "type", "kl", "top1", "holds")
+    keys = ("path", "type", "kl", "top1", "holds", "bits_per_weight", "fell_back")
     return to_json({
         "rewards": {
             name: {"before": first[name]["mean"], "after": last[name]["mean"]} for name in first
@@ -128,7 +128,12 @@ def describe(summary: Mapping[str, Any], prompt: str, path: Path) -> str:
     for file in summary["gguf"]:
         verdict = {True: "holds", False: "does not hold", None: "not verified"}[file["holds"]]
         kl = "" if file["kl"] is None else f", KL {file['kl']:.2g}"
-        lines.append(f"  {file['path']} ({verdict}{kl})")
+        bits = f", {file['bits_per_weight']:.1f} bits per weight"
+        fallen = sum(file["fell_back"].values())
+        others = (
+            f", {fallen} tensors fell back to {' / '.join(file['fell_back'])}" if fallen else ""
+        )
+        lines.append(f"  {file['path']} ({verdict}{kl}{bits}{others})")
     return "\n".join([*lines, *(f"  {summary[key]}" for key in ("plot", "history")), f"  {path}"])
 
 

@@ -14,8 +14,8 @@ from gguf_models import (
 )
 
 from gdpo.errors import ExportError
-from gdpo.export.convert_worker import pre_tokenizer_type
 from gdpo.export.pipeline import export_gguf
+from gdpo.export.vocabulary import pre_tokenizer_type
 from gdpo.policies.loading import load_policy
 from gdpo.progress import Progress
 

@@ -18,7 +18,8 @@ from gguf_models import (
 
 from gdpo.errors import ExportError
 from gdpo.export.report import judge
-from gdpo.export.verify import FileCheck, compare_file, divergence, tensor_types
+from gdpo.export.tensors import count_tensors
+from gdpo.export.verify import FileCheck, compare_file, divergence
 from gdpo.policies.policy import Policy
 from gdpo.progress import Progress
 
@@ -40,7 +41,7 @@ def test_files_have_their_types_and_reports_and_nothing_else_is_left():
     assert {path.name for path in exported().folder.iterdir()} == names
     for kind, main in (("F16", "F16"), ("Q8_0", "Q8_0"), ("Q4_K_M", "Q4_K")):
         file = files[kind]
-        assert file.report.tensor_types == tensor_types(file.path)
+        assert file.report.tensor_types == count_tensors(file.path, kind).types
         assert file.report.tensor_types[main] > 10
         assert file.report.bytes == file.path.stat().st_size
 

@@ -93,7 +93,7 @@ def test_the_second_time_ends_with_the_estimate_and_the_run_is_kept(tiny_folder,
     once = replace(SETTINGS, steps=1)
     run(folder, tiny_folder, None, once)
     with pytest.raises(TrainingError) as caught:
-        run(folder, tiny_folder, 2)
+        run(folder, tiny_folder, 3)
     message = str(caught.value)
     assert "micro_batch 4" in message
     assert "Tried to allocate 9.00 GiB" in message

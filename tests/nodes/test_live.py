@@ -267,7 +267,7 @@ def test_events_and_result_of_a_training_tell_the_same(tmp_path, monkeypatch):
     (shown,) = given["ui"]["gdpo_runs"]
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert (shown["run"], shown["steps"]) == ("a", 2)
-    assert followed.phases == {"sampling", "scoring", "updating", "evaluating"}
+    assert followed.phases == {"checking", "sampling", "scoring", "updating", "evaluating"}
 
     sent = []
     run = live.LiveRun({}, (), lambda _event, message: sent.append(message), lambda: run)

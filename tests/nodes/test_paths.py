@@ -92,8 +92,12 @@ def test_model_folders_are_listed_once_each(folders):
         (folders.models[0] / name / "config.json").write_text("{}")
     (folders.models[0] / "no-model").mkdir()
     (folders.models[0] / "file.gguf").touch()
-    assert list(paths.list_models()) == ["org/good", "plain"]
-    assert NODES["GDPOLoadModel"].INPUT_TYPES()["required"]["model"][0][1:] == ["org/good", "plain"]
+    assert list(paths.list_models()) == ["file.gguf", "org/good", "plain"]
+    assert NODES["GDPOLoadModel"].INPUT_TYPES()["required"]["model"][0][1:] == [
+        "file.gguf",
+        "org/good",
+        "plain",
+    ]
 
 
 def test_prompt_files_are_listed_but_not_through_symlinks_that_lead_out(folders, tmp_path):

@@ -94,7 +94,8 @@ def test_summary_has_the_documented_form(whole):
     assert list(summary) == ["rewards", "findings", "gguf", "plot", "history", "answers"]
     assert list(summary["rewards"]) == ["politeness", "conciseness", "solves the problem"]
     assert all(list(value) == ["before", "after"] for value in summary["rewards"].values())
-    assert all(list(file) == ["path", "type", "kl", "top1", "holds"] for file in summary["gguf"])
+    keys = ["path", "type", "kl", "top1", "holds", "bits_per_weight", "fell_back"]
+    assert all(list(file) == keys for file in summary["gguf"])
     assert Path(summary["plot"]).is_file()
     assert Path(summary["history"]).is_file()
     assert list(summary["answers"]) == ["base", "tuned", "gguf"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,15 +57,46 @@ def weights_as(name):
     return lambda folder: (folder / "model.safetensors").rename(folder / name)
 
 
+def stored_as(kind, **scales):
+    """The matrices in another type of numbers, as some programs store them without a word in config.json."""
+
+    def damage(folder):
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        file, number = folder / "model.safetensors", getattr(torch, kind)
+        weights = {
+            name: weight.to(number) if "proj" in name else weight
+            for name, weight in load_file(file).items()
+        }
+        scaled = {
+            f"{name}_{end}": torch.ones(1) for end in scales for name in weights if "proj" in name
+        }
+        save_file(weights | scaled, file, metadata={"format": "pt"})
+
+    return damage
+
+
 CASES = {
+    "8-bit floats": (stored_as("float8_e4m3fn"), ["of the type F8_E4M3", "full precision"]),
+    "other 8-bit floats": (stored_as("float8_e5m2"), ["of the type F8_E5M2", "full precision"]),
+    "8-bit floats and scales": (stored_as("float8_e4m3fn", scale=1), ["F8_E4M3", "full precision"]),
+    "8-bit numbers": (stored_as("int8"), ["of the type I8", "full precision"]),
+    "packed bytes": (stored_as("uint8", scale_inv=1), ["of the type U8", "full precision"]),
+    "fp8": (quantised("fp8"), ["quant_method 'fp8'", "full-precision model"]),
+    "mxfp4": (quantised("mxfp4"), ["quant_method 'mxfp4'", "full-precision model"]),
+    "compressed-tensors": (quantised("compressed-tensors"), ["quantised by", "full precision"]),
     "gptq": (quantised("gptq"), ["quantised by 'gptq'", "full precision"]),
     "awq": (quantised("awq"), ["quantised by 'awq'", "full precision"]),
     "weights are a pointer": (pointer("model.safetensors"), ["Git LFS", "git lfs pull"]),
     "tokenizer is a pointer": (pointer("tokenizer.json"), ["tokenizer.json'", "git lfs pull"]),
     "configuration is a pointer": (pointer("config.json"), ["Git LFS", "git lfs pull"]),
     "adapter": (adapter, ["adapter", "'org/base'"]),
-    "gguf": (only("model-Q8_0.gguf"), ["GGUF", "cannot|not trained"]),
-    "gguf with a configuration": (only("config.json", "a.gguf"), ["GGUF", "safetensors version"]),
+    "gguf": (only("model-Q8_0.gguf"), ["GGUF", "'model-Q8_0.gguf'"]),
+    "gguf with a configuration": (
+        only("config.json", "a.gguf"),
+        ["GGUF", "choose the file itself ('a.gguf')"],
+    ),
     "pickles": (weights_as("pytorch_model.bin"), ["'pytorch_model.bin'", "safetensors version"]),
     "pickles by an older name": (weights_as("consolidated.00.pth"), ["pickles", "save_pretrained"]),
     "no weights": (only("config.json"), ["finish the download"]),
@@ -89,7 +121,9 @@ def test_each_kind_has_its_own_remedy(tiny_folder, tmp_path, case):
         assert any(one in message for one in word.split("|")), message
 
 
-@pytest.mark.parametrize(("name", "word"), [("m.gguf", "GGUF"), ("m.safetensors", "folder")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("m.gguf", "in the middle of its header"), ("m.safetensors", "folder")]
+)
 def test_a_file_is_no_folder(tmp_path, name, word):
     (tmp_path / name).write_bytes(b"GGUF")
     assert word in refusal(tmp_path / name)
@@ -187,3 +221,43 @@ def test_a_lack_of_memory_is_not_blamed_on_the_folder(tiny_folder, monkeypatch, 
     message = refusal(tiny_folder)
     assert "free memory of 'cpu' in fp32" in message
     assert "complete" not in message
+
+
+# Of Gemma 3n, Qwen 2, MiniMax, Qwen 2 MoE and LongCat: sizes and places, with the words of counts in their names.
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vocab_size_per_layer_input", 262_144),
+        ("max_window_layers", 62),
+        ("block_size", 256),
+        ("shared_expert_intermediate_size", 5632),
+        ("expert_ffn_hidden_size", 200_000),
+        ("num_nextn_predict_layers", 500),
+        ("no_rope_layer_interval", 400),
+    ],
+)
+def test_a_size_is_not_taken_for_a_number_of_layers_or_experts(tiny_folder, tmp_path, name, value):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    change(folder / "config.json", **{name: value})
+    assert load_policy(folder, device="cpu").base.model.config.num_hidden_layers < 60
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "num_blocks"],
+)
+def test_a_number_of_layers_is_known_by_each_of_its_names(tiny_folder, tmp_path, name):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    change(folder / "config.json", **{name: 10**6})
+    with pytest.raises(PolicyError, match="layers with"):
+        load_policy(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts"]
+)
+def test_a_number_of_experts_is_known_by_each_of_its_names(tiny_folder, tmp_path, name):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    change(folder / "config.json", **{name: 10**6})
+    with pytest.raises(PolicyError, match="1000000 experts"):
+        load_policy(folder, device="cpu")

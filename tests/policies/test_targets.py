@@ -130,8 +130,9 @@ def test_parts_that_no_token_passes_get_no_adapter():
 
 
 def test_a_model_without_such_layers_takes_no_adapter():
-    module = random_model("llama")
-    module.forward = lambda **_: None
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    config = transformers.LlamaConfig(vocab_size=320, num_hidden_layers=0, **sizes)
+    module = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
     with pytest.raises(PolicyError, match="no linear layer"):
         wrap(module, fresh_config(4, 8))
 
@@ -162,3 +163,72 @@ def test_a_matrix_that_takes_no_part_in_the_pass_is_an_error(tmp_path):
     policy = Policy(policy_of(module).base, adapter)
     with pytest.raises(TrainingError, match=r"2 of the adapter's 6 matrices.*tower\.lora_A"):
         train(policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
+
+
+def sparse_model():
+    """A tiny model whose attention chooses its tokens by an indexer, which no gradient reaches."""
+    if not hasattr(transformers, "DeepseekV32Config"):
+        pytest.skip(f"transformers {transformers.__version__} knows no such model")
+    sizes = {"index_n_heads": 2, "index_head_dim": 16, "index_topk": 4}
+    latent = dict.fromkeys(("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "v_head_dim"), 8)
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    config = transformers.DeepseekV32Config(
+        vocab_size=len(make_tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        moe_intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        qk_rope_head_dim=8,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=2,
+        **sizes,
+        **latent,
+        **experts,
+    )
+    torch.manual_seed(0)
+    module = transformers.DeepseekV32ForCausalLM(config).eval()
+    module.name_or_path = "sparse"
+    return module.requires_grad_(False)
+
+
+def test_layers_that_only_choose_tokens_get_no_adapter():
+    found = find_targets(sparse_model())
+    assert found
+    assert not [name for name in found if "indexer" in name]
+
+
+def bert():
+    """A model whose output head is more than one matrix: the update's pass goes past the rest of it."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    config = transformers.BertConfig(
+        vocab_size=len(make_tokenizer()), num_hidden_layers=1, is_decoder=True, **sizes
+    )
+    torch.manual_seed(0)
+    module = transformers.BertLMHeadModel(config).eval().requires_grad_(False)
+    module.name_or_path = "bert"
+    return module
+
+
+def without_cache():
+    """A model whose cached pass is broken, as those of some hybrid families are."""
+    module = random_model("olmo2")
+    inner = module.forward
+
+    def forward(*args, past_key_values=None, **options):
+        if past_key_values is not None:
+            raise ValueError("`get_seq_length` can only be called on attention layers")
+        return inner(*args, **options)
+
+    module.forward = forward
+    return module
+
+
+@pytest.mark.parametrize(("make", "family"), [(bert, "bert"), (without_cache, "olmo2")])
+def test_a_family_that_cannot_be_trained_is_named_before_the_first_step(make, family, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingError, match=f"model.*{family}|{family}.*models"):
+        train(policy_of(make()), PROMPTS, objective(), SETTINGS, folder)
+    assert not (folder / "history.jsonl").exists()

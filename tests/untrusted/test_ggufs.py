@@ -7,6 +7,7 @@ import struct
 import pytest
 from fence import SECRET, call, errors, refused
 from gguf_models import exported, needs_llama
+from gguf_writing import rewritten
 from hostile_models import TEMPLATES
 from loaded_pack import submodule
 
@@ -52,3 +53,19 @@ def test_chat_template_in_a_gguf_can_neither_reach_python_nor_take_for_ever(case
         "chat template|RecursionError|SIGXCPU",
         errors.InferenceError,
     )
+
+
+@pytest.mark.parametrize("case", GGUFS)
+def test_malformed_gguf_is_no_base_either(case, fence):
+    (fence.folders.models[0] / "x.gguf").write_bytes(GGUFS[case])
+    refused(lambda: call("GDPOLoadModel", model="x.gguf", device="cpu"), "x.gguf")
+
+
+@needs_llama
+@pytest.mark.parametrize("case", ["endless recursion", "gigabytes"])
+def test_chat_template_of_a_gguf_base_is_tried_where_it_costs_nothing(case, fence):
+    path = fence.folders.models[0] / "x.gguf"
+    template = TEMPLATES[case]
+    rewritten(exported().files["F16"].path, path, tokenizer__chat_template=template)
+    message = refused(lambda: call("GDPOLoadModel", model="x.gguf", device="cpu"), "x.gguf")
+    assert "gdpo-gguf" not in str(message)

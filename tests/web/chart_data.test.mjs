@@ -75,6 +75,7 @@ test("the count of an evaluation is told, that of steps is not", () => {
   const at = (phase) =>
     data.told(data.emptyRun(), { run: "r", steps: 9, phase, done: 3, total: 24 }).phase;
   assert.equal(at("evaluating"), "evaluating 3 of 24");
+  assert.equal(at("checking"), "checking 3 of 24");
   assert.equal(at("updating"), "updating");
 });
 

@@ -160,3 +160,17 @@ def test_a_worker_ends_with_its_parent_even_in_the_middle_of_a_request(tmp_path)
         parent.kill()
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
+
+
+def test_a_worker_that_says_it_ends_is_not_asked_again(tmp_path):
+    """It takes a while to end, in which it would be asked and answer nothing."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import json, os, time\n"
+        "request = json.loads(lines.get())\n"
+        'print(json.dumps({"pid": os.getpid(), "last": True}), flush=True)\n'
+        "time.sleep(0.5)\n"
+        "os._exit(1)\n"
+    )
+    worker = StandingWorker(script)
+    assert len({ask(worker, "1")["pid"] for _ in range(3)}) == 3

@@ -1,0 +1,198 @@
+"""Tries every family of language models that transformers has: does it load, train, and export?
+
+    python -m scripts.families [--only NAME ...] [--export] [--write]
+
+Each family gets a tiny random model with the bundled tokenizer, in a process of its own: saved, loaded as the
+pack loads it, trained for two steps, and asked whether its export can succeed; with `--export` it is exported as
+F16 and verified. The table goes to the screen, with `--write` into docs/models.md as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "models.md"
+MARK = "<!-- made by `python -m scripts.families --write` -->"
+# A family that takes longer than this is called too slow to tell.
+LIMIT = 300
+# What makes a model tiny: each is set where the family's configuration has it.
+SMALL: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim"), 64),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"), 128),
+    **dict.fromkeys(("decoder_ffn_dim", "moe_intermediate_size", "encoder_ffn_dim"), 64),
+    **dict.fromkeys(
+        ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers"), 2
+    ),
+    **dict.fromkeys(("num_attention_heads", "n_head", "num_heads", "n_heads"), 4),
+    **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads"), 4),
+    **dict.fromkeys(("num_key_value_heads", "encoder_layers"), 2),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk"), 2),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 256),
+    "head_dim": 16,
+    "rotary_dim": 8,
+    "sliding_window": 64,
+    "n_group": 1,
+    "topk_group": 1,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "first_k_dense_replace": 1,
+    "n_shared_experts": 1,
+    "is_decoder": True,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": True,
+}
+
+
+def families() -> dict[str, str]:
+    """Return the class of each kind of model that transformers completes texts with."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
+
+    return {kind: name for kind, name in sorted(names.items()) if isinstance(name, str)}
+
+
+def save_tiny(kind: str, folder: Path) -> None:
+    """Write a tiny random model of a family, with the bundled tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from gdpo.starter import MODEL_DIR
+
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    default = AutoConfig.for_model(kind)
+    text = default.get_text_config()
+    entries = text.to_dict()
+    known = {name: value for name, value in SMALL.items() if name in entries}
+    if "kv_lora_rank" in known:  # latent attention has widths of its own
+        known.pop("head_dim", None)
+    known["vocab_size"] = len(tokenizer)
+    if isinstance(entries.get("layer_types"), list):
+        kinds = list(dict.fromkeys(entries["layer_types"]))
+        known["layer_types"] = [kinds[0], kinds[-1]]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(type(text)(**known))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def attempt(kind: str, folder: Path, *, export: bool) -> dict[str, str]:
+    """Return how far a family comes: each stage is "yes" or the message that ended it."""
+    stages = ("made", "loads", "trains", "export")
+    found: dict[str, str] = {}
+    try:
+        save_tiny(kind, folder / "model")
+        found["made"] = "yes"
+        _use(folder, found, export=export)
+    except Exception as error:  # noqa: BLE001  the families' own, of any kind
+        stage = next(name for name in stages if name not in found)
+        found[stage] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return found
+
+
+def _use(folder: Path, found: dict[str, str], *, export: bool) -> None:
+    import gdpo
+    from gdpo.export.checks import plan_export
+
+    policy = gdpo.load_policy(str(folder / "model"), precision="fp32", device="cpu")
+    found["loads"] = "yes"
+    reward = gdpo.Reward("short", gdpo.Conciseness(shortest=1, longest=4))
+    run = gdpo.train(
+        policy,
+        ["How do I restart the router?", "The printer is out of paper."],
+        gdpo.combine_rewards([reward, gdpo.Reward("polite", gdpo.Politeness())]),
+        folder / "run",
+        steps=2,
+        prompts_per_step=2,
+        group_size=4,
+        max_new_tokens=8,
+    )
+    found["trains"] = "yes"
+    if export:
+        gdpo.export_gguf(run.policy, folder / "gguf", types=("F16",))
+    else:
+        plan_export(run.policy, folder / "gguf", "tiny", ("F16",))
+    found["export"] = "yes"
+
+
+def tried(kind: str, context: Any, *, export: bool) -> dict[str, str]:
+    """Return what `attempt` finds in a process of its own, which a family cannot take down."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "found.json"
+        child = context.Process(target=_attempt_alone, args=(kind, Path(folder), result, export))
+        child.start()
+        child.join(LIMIT)
+        if child.is_alive():
+            child.kill()
+            return {"made": f"took over {LIMIT} s"}
+        return json.loads(result.read_text()) if result.exists() else {"made": "ended its process"}
+
+
+def _attempt_alone(kind: str, folder: Path, result: Path, export: bool) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        result.write_text(json.dumps(attempt(kind, folder, export=export)))
+
+
+def table(found: dict[str, dict[str, str]]) -> str:
+    """Return what was found as a page in Markdown."""
+    names, whole = families(), []
+    lines = ["| family | class | trains | export as GGUF |", "|---|---|---|---|"]
+    for kind, stages in found.items():
+        trains = stages.get("trains", stages.get("loads", stages.get("made", "")))
+        export = stages.get("export", "") if trains == "yes" else ""
+        whole.append(trains == export == "yes")
+        cells = [kind, names[kind], *(cell.replace("|", "\\|") for cell in (trains, export))]
+        lines.append(f"| {' | '.join(cells)} |")
+    import transformers
+
+    head = f"{sum(whole)} of {len(whole)} families of transformers {transformers.__version__} train and export."
+    return "\n".join([MARK, "", head, "", *lines, ""])
+
+
+def main(arguments: list[str]) -> int:
+    """Try the families, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", help="these families")
+    parser.add_argument("--export", action="store_true", help="export and verify, too")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/models.md")
+    options = parser.parse_args(arguments)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([
+        "scripts.families",
+        "transformers",
+        "peft",
+        "gdpo.training.trainer",
+    ])
+    found = {}
+    for kind in options.only or families():
+        found[kind] = tried(kind, context, export=options.export)
+        sys.stderr.write(f"{kind} {json.dumps(found[kind])}\n")
+    text = table(found)
+    if options.write:
+        PAGE.write_text(PAGE.read_text().partition(MARK)[0] + text)
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
