@@ -57,7 +57,7 @@ def describe_exports(files: Sequence[Any], parameters: int) -> list[dict[str, An
 def table(result: Mapping[str, Any]) -> str:
     """Return the rewards of a result as the rows of a Markdown table."""
     return "\n".join(
-        f"| {name} | {_show(one, 'before')} | {_show(one, 'after')} |"
+        f"| `{name}` | {_show(one, 'before')} | {_show(one, 'after')} |"
         for name, one in result["rewards"].items()
     )
 

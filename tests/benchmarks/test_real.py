@@ -60,8 +60,8 @@ def test_the_table_shows_means_and_intervals_of_each_reward():
     ones = {"right": torch.ones(4), "short": torch.tensor([0.0, 1.0, 0.0, 1.0])}
     result = {"rewards": describe({**ones, "right": torch.zeros(4)}, ones)}
     assert table(result).splitlines() == [
-        "| right | 0.00 (0.00–0.00) | 1.00 (1.00–1.00) |",
-        "| short | 0.50 (0.00–1.00) | 0.50 (0.00–1.00) |",
+        "| `right` | 0.00 (0.00–0.00) | 1.00 (1.00–1.00) |",
+        "| `short` | 0.50 (0.00–1.00) | 0.50 (0.00–1.00) |",
     ]
 
 

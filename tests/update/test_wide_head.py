@@ -158,6 +158,19 @@ def test_an_update_takes_this_way_where_the_vocabulary_is_large_and_gives_the_sa
     close(found.logprobs, wanted[0], V + D)
 
 
+def test_the_way_back_in_half_precision_ends_in_the_type_of_the_states(monkeypatch):
+    head = make_head(dtype=torch.bfloat16)
+    hidden, targets = states(head)
+    (_, _, slopes), shares = exact(hidden, targets), torch.linspace(-1, 1, M)
+    monkeypatch.setattr(logprobs, "_CHUNK_ELEMENTS", V)
+    leaf = hidden.clone().requires_grad_()
+    found, _ = logprobs._in_chunks(head, leaf, targets)
+    (gradient,) = torch.autograd.grad((shares * found).sum(), leaf)
+    assert gradient.dtype == torch.bfloat16
+    wanted = shares[:, None] * slopes
+    assert float((gradient - wanted).abs().max() / wanted.abs().max()) < 0.02  # 8 binary digits
+
+
 def test_a_head_that_is_trained_or_no_plain_layer_is_left_alone():
     head = make_head()
     assert can_scan(head)
