@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "group_size": 6,
     "max_new_tokens": 24,
     "micro_batch": 12,
-    "learning_rate": 5e-4,
+    "learning_rate": 1e-4,
     "warmup_steps": 2,
 }
 EXPORTS = ("Q8_0", "Q4_K_M")
