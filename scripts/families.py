@@ -4,7 +4,8 @@
 
 Each family gets a tiny random model with the bundled tokenizer, in a process of its own: saved, loaded as the
 pack loads it, trained for two steps, and asked whether its export can succeed; with `--export` it is exported as
-F16 and verified. The table goes to the screen, with `--write` into docs/models.md as well.
+F16 and verified. The table goes to the screen, with `--write` into docs/models.md as well. What was found of all
+families is kept in output/families.jsonl, so that a look that was broken off goes on; remove it to begin anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
 MARK = "<!-- made by `python -m scripts.families --write` -->"
 # A family that takes longer than this is called too slow to tell.
-LIMIT = 300
+LIMIT = 120
+KEPT = ROOT / "output" / "families.jsonl"
 # What makes a model tiny: each is set where the family's configuration has it.
 SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim"), 64),
@@ -153,6 +155,12 @@ def _attempt_alone(kind: str, folder: Path, result: Path, export: bool) -> None:
         result.write_text(json.dumps(attempt(kind, folder, export=export)))
 
 
+def read_kept() -> dict[str, dict[str, str]]:
+    """Return what an earlier look found."""
+    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
+    return {kind: stages for line in lines for kind, stages in json.loads(line).items()}
+
+
 def table(found: dict[str, dict[str, str]]) -> str:
     """Return what was found as a page in Markdown."""
     names, whole = families(), []
@@ -183,11 +191,16 @@ def main(arguments: list[str]) -> int:
         "peft",
         "gdpo.training.trainer",
     ])
-    found = {}
-    for kind in options.only or families():
+    found = {} if options.only else read_kept()
+    KEPT.parent.mkdir(exist_ok=True)
+    for kind in (kind for kind in options.only or families() if kind not in found):
         found[kind] = tried(kind, context, export=options.export)
-        sys.stderr.write(f"{kind} {json.dumps(found[kind])}\n")
-    text = table(found)
+        line = json.dumps({kind: found[kind]})
+        sys.stderr.write(f"{line}\n")
+        if not options.only:
+            with KEPT.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+    text = table({kind: found[kind] for kind in sorted(found)})
     if options.write:
         PAGE.write_text(PAGE.read_text().partition(MARK)[0] + text)
     sys.stdout.write(text)
