@@ -81,8 +81,8 @@ def save_tiny(kind: str, folder: Path) -> None:
     text = default.get_text_config()
     entries = text.to_dict()
     known = {name: value for name, value in SMALL.items() if name in entries}
-    if "kv_lora_rank" in known:  # latent attention has widths of its own
-        known.pop("head_dim", None)
+    if "kv_lora_rank" in known and "head_dim" in known:  # of latent attention only what is turned
+        known["head_dim"] = known["qk_rope_head_dim"]
     known["vocab_size"] = len(tokenizer)
     if isinstance(entries.get("layer_types"), list):
         kinds = list(dict.fromkeys(entries["layer_types"]))

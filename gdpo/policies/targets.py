@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 
-from ..errors import PolicyError
+from ..errors import PolicyError, shorten
+from ..out_of_memory import is_out_of_memory
 from .compat import kept_targets
 
 # Of the pass that shows what reaches a layer: sizes that nothing else in a model has side by side.
 _ROWS, _TOKENS = 3, 5
+# What a model raises that cannot be passed in this way.
+_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 # Kinds of matrices named in a sentence; the others are counted.
 _NAMED = 6
 
@@ -78,6 +81,9 @@ def passed_apart(model: Any) -> dict[Any, bool]:
     """Tell of each linear layer between the tokens and the logits whether its input holds the completions side by side.
 
     Layers whose output only chooses, as the indexers of sparse attention do, get no gradient and are not among them.
+
+    Raises:
+        PolicyError: The model cannot be passed.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -109,6 +115,14 @@ def passed_apart(model: Any) -> dict[Any, bool]:
         with torch.enable_grad():
             passed = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
             torch.autograd.grad(passed.sum(), starts, allow_unused=True)
+    except _REFUSALS as error:
+        if is_out_of_memory(error):
+            raise
+        reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 160)
+        raise PolicyError(
+            f"A pass through this {model.config.model_type!r} model fails ({reason}): its config.json does not fit "
+            "its weights, or the family cannot be trained here; use another model."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

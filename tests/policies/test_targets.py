@@ -11,7 +11,7 @@ from conftest import make_tokenizer
 from random_models import adapted, architectures, experts_and_others, random_model, recurrent_model
 from small_training import PROMPTS, SETTINGS, objective
 
-from gdpo.errors import PolicyError, TrainingError
+from gdpo.errors import GDPOError, PolicyError, TrainingError
 from gdpo.policies.adapter import fresh_config, load_adapter, read_adapter, unwrap, wrap
 from gdpo.policies.base import Base
 from gdpo.policies.compat import without_renaming_warning
@@ -226,9 +226,22 @@ def without_cache():
     return module
 
 
-@pytest.mark.parametrize(("make", "family"), [(bert, "bert"), (without_cache, "olmo2")])
+def without_pass():
+    """A model that cannot be passed at all, as with a configuration that does not fit."""
+    module = random_model("llama")
+
+    def forward(**_options):
+        raise RuntimeError("The size of tensor a (4) must match the size of tensor b (8)")
+
+    module.forward = forward
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "family"), [(bert, "bert"), (without_cache, "olmo2"), (without_pass, "llama")]
+)
 def test_a_family_that_cannot_be_trained_is_named_before_the_first_step(make, family, tmp_path):
     folder = tmp_path / "run"
-    with pytest.raises(TrainingError, match=f"model.*{family}|{family}.*models"):
+    with pytest.raises(GDPOError, match=f"model.*{family}|{family}.*model"):
         train(policy_of(make()), PROMPTS, objective(), SETTINGS, folder)
     assert not (folder / "history.jsonl").exists()
