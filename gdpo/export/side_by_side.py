@@ -65,7 +65,7 @@ def agreement(policy: Policy, poll: Callable[[], None] = lambda: None) -> Agreem
         InferenceError: Llama.cpp cannot run the file.
     """
     source, tokenizer = Path(policy.base.source), policy.base.tokenizer
-    texts = list(PROBES)
+    texts: list[str] = [*PROBES]
     with suppress(
         PolicyError
     ):  # a template may refuse what it wants; a training says it of its own prompts
