@@ -76,12 +76,7 @@ def limit(kind: str, precision: str) -> float:
     return FORMATS[kind].max_kl + (BF16_NOISE if precision == "bf16" else 0.0)
 
 
-def limit_beside(kind: str, precision: str, base_kl: float, rounding: float = 1.0) -> float:
-    """Return the same limit where the base, quantised in the same way, is known to lose `base_kl` on the same texts.
-
-    `rounding` is how many times the base's mean square rounding error the file's is. A base that came out of a
-    quantised file loses nothing where it is rounded the same way again, the trained weights do, and the KL
-    grows as that error.
-    """
+def limit_beside(kind: str, precision: str, base_kl: float) -> float:
+    """Return the same limit where the base, quantised in the same way, is known to lose `base_kl` on the same texts."""
     allowed = limit(kind, precision)
-    return max(allowed, min(BESIDE * base_kl * max(1.0, rounding), MOST * allowed))
+    return max(allowed, min(BESIDE * base_kl, MOST * allowed))

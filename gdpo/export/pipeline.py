@@ -23,6 +23,7 @@ from ..rewards.reward import Reward
 from ..scratch import EXPORT_PREFIX, scratch_folder
 from ..unpacking.folder import is_gguf
 from .answers import compare_rewards
+from .by_rewards import judged_by_rewards
 from .checks import plan_export
 from .conversion import Job, convert, quantize
 from .formats import wide_type
@@ -141,6 +142,9 @@ def _finish(
         if material and job.rewards:
             measured = compare_rewards(path, material, job.rewards, job.progress)
             report = replace(report, rewards=measured)
+            report = judged_by_rewards(
+                report, job.plan.precision, checks[kind], job.rewards, len(material.prompts)
+            )
         results.append((kind, path, report))
     return tuple(_publish(job, kind, path, report) for kind, path, report in results)
 

@@ -129,7 +129,7 @@ def _far(kind: str, precision: str, check: FileCheck) -> list[str]:
     """Say that a file is too far from the model: for its type, and beside the base quantised in the same way."""
     allowed, beside = limit(kind, precision), ""
     if check.base_kl is not None:
-        allowed = limit_beside(kind, precision, check.base_kl, check.rounding)
+        allowed = limit_beside(kind, precision, check.base_kl)
         beside = f": {_base_loss(check)}"
     if check.kl <= allowed:
         return []
