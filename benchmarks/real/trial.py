@@ -129,7 +129,7 @@ def measure(model: str, plan: Plan, seed: int, folder: Path) -> dict[str, Any]:
         "rewards": describe(before, after),
         "exports": describe_exports(files, parameters),
         "answer": answers(
-            heldout[0], {"before": policy, "after": run.policy, "gguf": files[-1].path}
+            heldout[0], {"before": policy, "after": run.policy, "gguf": _best(files)}
         ),
         "seconds": round(time.monotonic() - begin),
         **speed(notes.steps),
@@ -178,6 +178,12 @@ def answers(prompt: gdpo.Prompt, models: Mapping[str, gdpo.Policy | Path]) -> di
         for name, model in models.items()
     }
     return {"question": question_of(prompt), **said}
+
+
+def _best(files: Sequence[gdpo.GGUF]) -> Path:
+    """Return the smallest file that holds; the first one where none does."""
+    holding = [file for file in files if file.report.holds]
+    return min(holding or files[:1], key=lambda file: file.report.bytes).path
 
 
 def speed(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
