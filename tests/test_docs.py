@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -84,6 +85,22 @@ def test_the_results_are_those_of_the_benchmark(page):
         assert runs == "32"
         expected = [*re.findall(r"[\d.]+", share), below.split()[0], worst, oscillation.split()[0]]
         assert found == expected, method
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ja.md"])
+def test_the_real_model_is_that_of_the_benchmark(page):
+    result = json.loads(read("benchmarks/results/real.json"))
+    for name, one in result["rewards"].items():
+        (line,) = [line for line in read(page).splitlines() if line.startswith(f"| `{name}`")]
+        found = re.findall(r"[\d.]+", line.partition("|")[2].partition("|")[2])
+        figures = [
+            number
+            for when in ("before", "after")
+            for number in (one[when], *one[f"interval_{when}"])
+        ]
+        assert found == [f"{number:.2f}" for number in figures], name
+    for text in result["answer"].values():
+        assert " ".join(text.split()) in " ".join(read(page).split())
 
 
 def cells_of(line: str) -> list[str]:
