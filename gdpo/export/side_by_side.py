@@ -21,7 +21,7 @@ from ..policies.chat import encode_prompts, encode_texts
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..prompts import Prompt
-from ..unpacking.folder import is_gguf, unpack
+from ..unpacking.folder import describe, is_gguf
 from ..workers.process import run_worker
 from .in_memory import LIMITS, probe_policy, unexplained
 from .material import PROBE_TOKENS, PROBES
@@ -112,7 +112,7 @@ def _judged(policy: Policy, logits: np.ndarray, poll: Callable[[], None]) -> Agr
         row += len(part)
     kl, top1 = divergence(reference, torch.cat(loaded).numpy())
     share = unexplained(reference, loaded)
-    allowed = _EXACT if unpack(Path(policy.base.source), poll).exact else _PACKED
+    allowed = _EXACT if describe(Path(policy.base.source))[1] else _PACKED
     if not share <= allowed + LIMITS[policy.base.precision]:
         raise PolicyError(
             f"The model that transformers makes of {policy.base.source!r} is another one than llama.cpp runs: "
@@ -135,7 +135,7 @@ def about_file(policy: Policy, poll: Callable[[], None] = lambda: None) -> str:
     source = Path(policy.base.source)
     if not is_gguf(source):
         return ""
-    about = unpack(source, poll).about
+    about, _ = describe(source)
     if runtime_version() is None:
         return f"{about}; not compared with the file: {runtime_remedy()}"
     try:

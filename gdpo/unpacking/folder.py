@@ -48,16 +48,23 @@ class Unpacked:
         folder: The model's folder, in the form of Hugging Face.
         digest: Stands for the content of the file or files.
         texts: Sums of the tokenizer and of the chat template, by name.
-        about: Architecture, quantisation and what it was made into, in words.
-        exact: Whether llama.cpp multiplies the file's weights without rounding their inputs to 8 bits.
     """
 
     source: Path
     folder: Path
     digest: str
     texts: Mapping[str, str]
-    about: str
-    exact: bool
+
+
+def describe(path: Path) -> tuple[str, bool]:
+    """Return what a GGUF file holds and becomes, in words, and whether llama.cpp computes by it without rounding.
+
+    It rounds what it multiplies packed weights with to 8 bits. The header tells this; nothing is made.
+    """
+    parts = read_parts(path)
+    kinds = {tensor.kind for part in parts for tensor in part.tensors}
+    words = f"{parts[0].architecture}, {quantisation(parts)}, dequantised to {_dtype(parts)}"
+    return words, kinds <= _EXACT_KINDS
 
 
 def unpack(path: Path, poll: Callable[[], None] = lambda: None) -> Unpacked:
@@ -80,7 +87,7 @@ def unpack(path: Path, poll: Callable[[], None] = lambda: None) -> Unpacked:
         _check_space(parts, dtype)
         _drop_weights()
         if known is None:
-            known = _start(path, parts, dtype)
+            known = _start(path, parts)
         with naming(path, known.folder):
             _fill(parts, known.folder, dtype, poll)
         _made[tuple(_stamp(part.path) for part in parts)] = known
@@ -109,7 +116,7 @@ def naming(source: Path, folder: Path) -> Iterator[None]:
         raise type(error)(str(error).replace(str(folder), str(source))) from error
 
 
-def _start(path: Path, parts: Sequence[Header], dtype: str) -> Unpacked:
+def _start(path: Path, parts: Sequence[Header]) -> Unpacked:
     try:
         folder = _holds.enter_context(scratch_folder(_PREFIX))
     except OSError as error:
@@ -119,10 +126,7 @@ def _start(path: Path, parts: Sequence[Header], dtype: str) -> Unpacked:
         ) from error
     model = folder / "model"
     model.mkdir()
-    about = f"{parts[0].architecture}, {quantisation(parts)}, dequantised to {dtype}"
-    kinds = {tensor.kind for part in parts for tensor in part.tensors}
-    exact = kinds <= _EXACT_KINDS
-    return Unpacked(path, model, digest_parts(parts), digest_words(parts[0]), about, exact)
+    return Unpacked(path, model, digest_parts(parts), digest_words(parts[0]))
 
 
 def _fill(parts: Sequence[Header], folder: Path, dtype: str, poll: Callable[[], None]) -> None:
