@@ -134,7 +134,19 @@ def _check_experts(config: Any) -> None:
 def row_lengths(config: Any) -> dict[str, int]:
     """Return row lengths of the weight matrices that a model's configuration implies, by their name in it."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if not getattr(config, "is_heterogeneous", False):
+        return _row_lengths(config)
+    rows: dict[str, int] = {}  # such as Gemma 4's, whose heads are wider in some layers
+    for number, layer in enumerate(config.per_layer_config):
+        own = _row_lengths(layer).items()
+        rows |= {
+            name if rows.get(name, length) == length else f"{name} of layer {number}": length
+            for name, length in own
+        }
+    return rows
 
+
+def _row_lengths(config: Any) -> dict[str, int]:
     def read(*names: str) -> int | None:
         return next((getattr(config, n) for n in names if getattr(config, n, None)), None)
 

@@ -113,6 +113,15 @@ def innermost(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def decoder_of(inner: Any) -> Any:
+    """Return the part of a model without its shell that makes states of tokens.
+
+    The answer of transformers is the whole model for some families and their output layer for others.
+    """
+    found = inner.get_decoder()
+    return inner.model if found in (inner, inner.get_output_embeddings()) else found
+
+
 def unwrap(model: Any) -> None:
     """Take the adapter off the model that `wrap` put it on."""
     base = model.unload()

@@ -20,7 +20,7 @@ from .compat import kept_targets
 # Of the pass that shows what reaches a layer: sizes that nothing else in a model has side by side.
 _ROWS, _TOKENS = 3, 5
 # What a model raises that cannot be passed in this way.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
+_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 # Kinds of matrices named in a sentence; the others are counted.
 _NAMED = 6
 
@@ -90,13 +90,18 @@ def passed_apart(model: Any) -> dict[Any, bool]:
     apart: dict[Any, bool] = {}
     starts: list[torch.Tensor] = []
 
-    def start(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    def start(_module: Any, _inputs: Any, output: Any) -> Any:
+        if not isinstance(output, torch.Tensor):  # a table of positions that returns these, too
+            return output
         starts.append(output.detach().requires_grad_())
-        return starts[-1]
+        return starts[-1].clone()  # which some models scale in place
 
-    def note(module: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    def note(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
         own = bool(inputs) and inputs[0].dim() > 2 and len(inputs[0]) == _ROWS
-        if output.requires_grad:
+        # A router that also returns its choice is a linear layer by its class alone.
+        if isinstance(output, torch.Tensor) and output.requires_grad:
+            # A layer that splits its matrix among groups is none either: LoRA would add the product with all of it.
+            own = own and output.shape == (*inputs[0].shape[:-1], _width(module))
             output.register_hook(
                 lambda _gradient: apart.update({module: own and apart.get(module, True)})
             )
@@ -127,6 +132,11 @@ def passed_apart(model: Any) -> dict[Any, bool]:
         for handle in handles:
             handle.remove()
     return apart
+
+
+def _width(layer: Any) -> int:
+    """Return how many numbers a linear layer makes of a token, by its own words."""
+    return layer.out_features if hasattr(layer, "out_features") else layer.nf
 
 
 def _matrices(module: Any) -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@ from ..policies.base import Base
 from ..prompts import Prompt
 from ..rollouts import sample
 from ..settings import TrainSettings
+from ..update.own_output import check_output
 from ..update.passes import differentiate
 
 # What a model raises that does not work in this way.
@@ -40,10 +41,12 @@ def rehearse(
         poll: Called before each layer; may raise to stop.
 
     Raises:
-        TrainingError: The model cannot be sampled, or its gradients cannot be had; the message names its family.
+        TrainingError: The model cannot be sampled, its gradients cannot be had, or its logits are others than the
+            training's; the message names its family.
     """
     rows = list(prompts[:_PROMPTS])
     with _named(model):
+        check_output(model)
         rollouts = sample(
             model,
             base.tokenizer,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..policies.adapter import innermost
+from ..policies.adapter import decoder_of, innermost
 from ..policies.compat import disable_checkpointing, enable_checkpointing
 from ..rollouts import Rollouts
 from .wide_head import can_scan, scan
@@ -59,7 +59,7 @@ def score_tokens(model: Any, rollouts: Rollouts, rows: Tensor, temperature: floa
     positions = (attention.cumsum(1) - 1).clamp(min=0)
 
     inner = innermost(model)
-    hidden = inner.get_decoder()(
+    hidden = decoder_of(inner)(
         input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
     )[0]
     # The state before each completion token predicts it.
@@ -70,7 +70,7 @@ def read_out(
     inner: Any, hidden: Tensor, targets: Tensor, mask: Tensor, temperature: float
 ) -> TokenScores:
     """Return scores `(n, T)` of the tokens `targets` from the states that predict them, `(n, T, d)`; 0 where masked."""
-    head = _Head(inner, temperature or 1.0)
+    head = Head(inner, temperature or 1.0)
     logprobs, entropy = _in_chunks(head, hidden[mask], targets[mask])
     empty = logprobs.new_zeros(mask.shape)
     return TokenScores(empty.masked_scatter(mask, logprobs), empty.masked_scatter(mask, entropy))
@@ -96,12 +96,11 @@ def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
         disable_checkpointing(inner)
 
 
-class _Head:
+class Head:
     """Hidden states `(m, d)` to log-probability and entropy `(m,)`, with the model's own logit scaling.
 
     Attributes:
-        project: The output layer.
-        vocabulary: V.
+        project, vocabulary: The output layer, and the number V of its outputs.
         cap: What the model caps its logits by; None: by nothing.
         is_trained: Whether the output layer is itself trained.
     """
@@ -117,6 +116,7 @@ class _Head:
         self.is_trained = any(p.requires_grad for p in self.project.parameters())
 
     def __call__(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-probability and entropy of the targets `(m,)` after hidden states `(m, d)`."""
         logprobs = self.scaled(self.project(hidden)).log_softmax(-1)
         entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
         return logprobs.gather(1, targets[:, None]).squeeze(1), entropy
@@ -141,7 +141,7 @@ class _Head:
         return 1.0 if self.cap is None else 1.0 - (logits * self._temperature / self.cap).square()
 
 
-def _in_chunks(head: _Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+def _in_chunks(head: Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
     worth = max(_CHUNK_TOKENS, _LEAST_ELEMENTS // head.vocabulary)
     size = max(1, min(worth, _CHUNK_ELEMENTS // head.vocabulary))
     if len(targets) <= size:
@@ -166,7 +166,7 @@ def _joined(parts: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
-def _sloped(head: _Head, hidden: Tensor, targets: Tensor, size: int) -> tuple[Tensor, ...]:
+def _sloped(head: Head, hidden: Tensor, targets: Tensor, size: int) -> tuple[Tensor, ...]:
     """Return log-probabilities, entropies and slopes, chunk by chunk of the tokens."""
     parts = []
     for states, wanted in _split(hidden, targets, size):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..policies.adapter import innermost
+from ..policies.adapter import decoder_of, innermost
 from ..policies.compat import cached_layers, full_cache
 from ..rollouts import Rollouts
 from .logprobs import TokenScores, read_out
@@ -80,7 +80,7 @@ class SharedPrompts:
     def _decode(self, ids: Tensor, attention: Tensor, cache: Any) -> Tensor:
         """Hidden states of `ids`, the last columns of `attention`."""
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        return self._inner.get_decoder()(
+        return decoder_of(self._inner)(
             input_ids=ids,
             attention_mask=attention,
             position_ids=positions,

@@ -11,7 +11,7 @@ from random_models import random_model
 from rounding import bound, close
 
 from gdpo.update import logprobs, wide_head
-from gdpo.update.logprobs import _Head, score_tokens
+from gdpo.update.logprobs import Head, score_tokens
 from gdpo.update.wide_head import can_scan, scan
 
 V, D, M = 1000, 24, 60
@@ -26,7 +26,7 @@ def make_head(temperature=1.0, *, bias=False, cap=None, scale=None, dtype=torch.
         get_output_embeddings=lambda: project,
         config=SimpleNamespace(get_text_config=lambda: config),
     )
-    return _Head(inner, temperature)
+    return Head(inner, temperature)
 
 
 def states(head, factor=3.0):
