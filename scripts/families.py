@@ -15,6 +15,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -22,44 +23,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from scripts.tiny_models import save_tiny
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
 MARK = "<!-- made by `python -m scripts.families --write` -->"
 # A family that takes longer than this is called too slow to tell.
 LIMIT = 120
 KEPT = ROOT / "output" / "families.jsonl"
-# What makes a model tiny: each is set where the family's configuration has it.
-SMALL: dict[str, Any] = {
-    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim"), 64),
-    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"), 128),
-    **dict.fromkeys(("decoder_ffn_dim", "moe_intermediate_size", "encoder_ffn_dim"), 64),
-    **dict.fromkeys(
-        ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers"), 2
-    ),
-    **dict.fromkeys(("num_attention_heads", "n_head", "num_heads", "n_heads"), 4),
-    **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads"), 4),
-    **dict.fromkeys(("num_key_value_heads", "encoder_layers"), 2),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "moe_topk"), 2),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 256),
-    "head_dim": 16,
-    "rotary_dim": 8,
-    "sliding_window": 64,
-    "n_group": 1,
-    "topk_group": 1,
-    "q_lora_rank": 16,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 16,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 16,
-    "first_k_dense_replace": 1,
-    "n_shared_experts": 1,
-    "is_decoder": True,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "tie_word_embeddings": True,
-}
 
 
 def families() -> dict[str, str]:
@@ -67,30 +38,6 @@ def families() -> dict[str, str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
 
     return {kind: name for kind, name in sorted(names.items()) if isinstance(name, str)}
-
-
-def save_tiny(kind: str, folder: Path) -> None:
-    """Write a tiny random model of a family, with the bundled tokenizer."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from gdpo.starter import MODEL_DIR
-
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    default = AutoConfig.for_model(kind)
-    text = default.get_text_config()
-    entries = text.to_dict()
-    known = {name: value for name, value in SMALL.items() if name in entries}
-    if "kv_lora_rank" in known and "head_dim" in known:  # of latent attention only what is turned
-        known["head_dim"] = known["qk_rope_head_dim"]
-    known["vocab_size"] = len(tokenizer)
-    if isinstance(entries.get("layer_types"), list):
-        kinds = list(dict.fromkeys(entries["layer_types"]))
-        known["layer_types"] = [kinds[0], kinds[-1]]
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(type(text)(**known))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def attempt(kind: str, folder: Path, *, export: bool) -> dict[str, str]:
@@ -163,18 +110,29 @@ def read_kept() -> dict[str, dict[str, str]]:
 
 def table(found: dict[str, dict[str, str]]) -> str:
     """Return what was found as a page in Markdown."""
-    names, whole = families(), []
-    lines = ["| family | class | trains | export as GGUF |", "|---|---|---|---|"]
-    for kind, stages in found.items():
-        trains = stages.get("trains", stages.get("loads", stages.get("made", "")))
-        export = stages.get("export", "") if trains == "yes" else ""
-        whole.append(trains == export == "yes")
-        cells = [kind, names[kind], *(cell.replace("|", "\\|") for cell in (trains, export))]
-        lines.append(f"| {' | '.join(cells)} |")
     import transformers
 
-    head = f"{sum(whole)} of {len(whole)} families of transformers {transformers.__version__} train and export."
-    return "\n".join([MARK, "", head, "", *lines, ""])
+    names = families()
+    told = {kind: stages for kind, stages in found.items() if stages.get("made") == "yes"}
+    lines = ["| family | class | trains | export as GGUF |", "|---|---|---|---|"]
+    for kind, stages in told.items():
+        trains = stages.get("trains", stages.get("loads", ""))
+        cells = [kind, names[kind], *(_cell(text) for text in (trains, stages.get("export", "")))]
+        lines.append(f"| {' | '.join(cells)} |")
+    trained = sum(stages.get("trains") == "yes" for stages in told.values())
+    exported = sum(stages.get("export") == "yes" for stages in told.values())
+    head = (
+        f"Of {len(found)} families of transformers {transformers.__version__}, {trained} train and {exported} of these "
+        f"export; {len(told) - trained} do not train."
+    )
+    untold = ", ".join(kind for kind in found if kind not in told)
+    rest = f"Of these no tiny model could be made, so nothing is told of them: {untold or 'none'}."
+    return "\n".join([MARK, "", head, "", rest, "", *lines, ""])
+
+
+def _cell(message: str) -> str:
+    """Return a message as the table holds it, without the folder of one machine."""
+    return re.sub(r"converter in '[^']*'", "converter in its folder", message).replace("|", "\\|")
 
 
 def main(arguments: list[str]) -> int:
