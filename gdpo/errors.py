@@ -21,6 +21,16 @@ from collections.abc import Sequence
 
 from .printable import printable
 
+# What a model of another's code raises that cannot do what it is asked; some families assert.
+MODEL_REFUSALS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+)
+
 
 class GDPOError(Exception):
     """Base of everything the pack raises on purpose; its message can be printed, whoever's text is in it."""

@@ -109,9 +109,8 @@ def save_tiny(kind: str, folder: Path) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     for table in (part for part in model.modules() if isinstance(part, torch.nn.Embedding)):
-        if (
-            table.padding_idx is not None
-        ):  # zero in a fresh model, where some norms have no gradient
+        # It is zero in a fresh model, where some norms have no gradient.
+        if table.padding_idx is not None:
             torch.nn.init.normal_(table.weight.data[table.padding_idx], std=0.02)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -121,9 +120,8 @@ def tiny_settings(text: Any) -> dict[str, Any]:
     """Return what makes models of a configuration's type tiny."""
     entries = text.to_dict()
     known = {name: value for name, value in SMALL.items() if name in entries}
-    if (
-        "kv_lora_rank" in known
-    ):  # of latent attention only what is turned, and each head has its own keys
+    # Of latent attention a head's size is only what is turned, and each head has its own keys.
+    if "kv_lora_rank" in known:
         known |= {name: value for name, value in LATENT.items() if name in known}
     if isinstance(entries.get("layer_types"), list):
         kinds = list(dict.fromkeys(entries["layer_types"]))

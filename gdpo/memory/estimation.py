@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..allocator import heap_share
-from ..errors import PolicyError
+from ..errors import MODEL_REFUSALS, PolicyError
 from ..evaluation.heldout import BATCH
 from ..policies.adapter import fresh_config, wrap
 from ..policies.configuration import build
@@ -166,7 +166,7 @@ def _as_policy_error(config: Any) -> Iterator[None]:
     """Raise in one line what an architecture raises that cannot be run without weights."""
     try:
         yield
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
+    except MODEL_REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
         raise PolicyError(
             f"The memory of {getattr(config, 'model_type', None)!r} models cannot be told in advance "

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import Any
 
 import torch
 
-from ..errors import PolicyError, shorten
+from ..errors import MODEL_REFUSALS, PolicyError, shorten
 from ..out_of_memory import is_out_of_memory
 from .compat import kept_targets
 
 # Of the pass that shows what reaches a layer: sizes that nothing else in a model has side by side.
 _ROWS, _TOKENS = 3, 5
-# What a model raises that cannot be passed in this way.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 # Kinds of matrices named in a sentence; the others are counted.
 _NAMED = 6
 
@@ -89,29 +88,41 @@ def passed_apart(model: Any) -> dict[Any, bool]:
 
     apart: dict[Any, bool] = {}
     starts: list[torch.Tensor] = []
-
-    def start(_module: Any, _inputs: Any, output: Any) -> Any:
-        if not isinstance(output, torch.Tensor):  # a table of positions that returns these, too
-            return output
-        starts.append(output.detach().requires_grad_())
-        return starts[-1].clone()  # which some models scale in place
-
-    def note(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        own = bool(inputs) and inputs[0].dim() > 2 and len(inputs[0]) == _ROWS
-        # A router that also returns its choice is a linear layer by its class alone.
-        if isinstance(output, torch.Tensor) and output.requires_grad:
-            # A layer that splits its matrix among groups is none either: LoRA would add the product with all of it.
-            own = own and output.shape == (*inputs[0].shape[:-1], _width(module))
-            output.register_hook(
-                lambda _gradient: apart.update({module: own and apart.get(module, True)})
-            )
-
     head = model.get_output_embeddings()
     linear = (torch.nn.Linear, Conv1D)
     layers = [m for m in model.modules() if isinstance(m, linear) and m is not head]
     tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    handles += [table.register_forward_hook(start) for table in tables]
+    handles = [layer.register_forward_hook(partial(_note, apart)) for layer in layers]
+    handles += [table.register_forward_hook(partial(_start, starts)) for table in tables]
+    try:
+        _pass_back(model, starts)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return apart
+
+
+def _start(starts: list[torch.Tensor], _table: Any, _inputs: Any, output: Any) -> Any:
+    """Let the gradients end at what an embedding gives."""
+    if not isinstance(output, torch.Tensor):  # a table of positions that returns these, too
+        return output
+    starts.append(output.detach().requires_grad_())
+    return starts[-1].clone()  # which some models scale in place
+
+
+def _note(apart: dict[Any, bool], layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Note of a layer how its input came, once a gradient reaches what it gave."""
+    # A router that also returns its choice is a linear layer by its class alone.
+    if not isinstance(output, torch.Tensor) or not output.requires_grad:
+        return
+    own = bool(inputs) and inputs[0].dim() > 2 and len(inputs[0]) == _ROWS
+    # A layer that splits its matrix among groups is none either: LoRA would add the product with all of it.
+    own = own and output.shape == (*inputs[0].shape[:-1], _width(layer))
+    output.register_hook(lambda _gradient: apart.update({layer: own and apart.get(layer, True)}))
+
+
+def _pass_back(model: Any, starts: list[torch.Tensor]) -> None:
+    """Pass a few tokens forward, and gradients back to the tensors that the pass puts into `starts`."""
     # A model without contents is passed with real tokens, see `memory/trace.py`.
     device = "cpu" if model.device.type == "meta" else model.device
     ids = torch.arange(_ROWS * _TOKENS, device=device).view(_ROWS, _TOKENS)
@@ -120,7 +131,7 @@ def passed_apart(model: Any) -> dict[Any, bool]:
         with torch.enable_grad():
             passed = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
             torch.autograd.grad(passed.sum(), starts, allow_unused=True)
-    except _REFUSALS as error:
+    except MODEL_REFUSALS as error:
         if is_out_of_memory(error):
             raise
         reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 160)
@@ -128,10 +139,6 @@ def passed_apart(model: Any) -> dict[Any, bool]:
             f"A pass through this {model.config.model_type!r} model fails ({reason}): its config.json does not fit "
             "its weights, or the family cannot be trained here; use another model."
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return apart
 
 
 def _width(layer: Any) -> int:

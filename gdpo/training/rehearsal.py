@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import GDPOError, TrainingError, shorten
+from ..errors import MODEL_REFUSALS, GDPOError, TrainingError, shorten
 from ..out_of_memory import is_out_of_memory
 from ..policies.base import Base
 from ..prompts import Prompt
@@ -18,8 +18,6 @@ from ..settings import TrainSettings
 from ..update.own_output import check_output
 from ..update.passes import differentiate
 
-# What a model raises that does not work in this way.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
 _PROMPTS = 2
 _TOKENS = 2
 
@@ -67,7 +65,7 @@ def _named(model: Any) -> Iterator[None]:
         yield
     except GDPOError:
         raise
-    except _REFUSALS as error:
+    except MODEL_REFUSALS as error:
         if is_out_of_memory(error):
             return
         reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 160)

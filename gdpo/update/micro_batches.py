@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MODEL_REFUSALS
 from ..out_of_memory import is_out_of_memory
 from ..policies.adapter import innermost
 from ..policies.precision import has_int8_layers
@@ -30,8 +31,6 @@ _LEAST_SAVED = 0.25
 _TOLERANCE, _COARSE_TOLERANCE = 1e-3, 0.05
 # Rotary embeddings whose angles depend on the whole length: a cached key would have been turned by others.
 _CHANGING_ROTARIES = {"dynamic", "longrope"}
-# What a model raises that does not work on a cache in this way.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 
 # Whether sharing computes what the plain way computes, for each model.
 _verdicts: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
@@ -155,7 +154,7 @@ def _agrees(model: Any, rollouts: Rollouts, batch: Batch, temperature: float) ->
     wanted = score_tokens(model, rollouts, rows, temperature).logprobs
     try:
         found = SharedPrompts(model, rollouts, batch.owners).score(rows, temperature).logprobs
-    except _REFUSALS as error:
+    except MODEL_REFUSALS as error:
         if is_out_of_memory(error):
             raise
         logger.debug("Sharing prompts failed: %s", error)

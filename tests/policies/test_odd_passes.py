@@ -11,8 +11,9 @@ from conftest import make_tokenizer
 from random_models import random_model
 from small_training import PROMPTS, SETTINGS, objective
 
-from gdpo.errors import TrainingError
+from gdpo.errors import PolicyError, TrainingError
 from gdpo.export.model_checks import row_lengths
+from gdpo.memory import estimation
 from gdpo.policies.adapter import decoder_of
 from gdpo.policies.base import Base
 from gdpo.policies.policy import Policy
@@ -129,3 +130,32 @@ def test_heads_that_are_wider_in_some_layers_are_read_layer_by_layer():
         "num_attention_heads * head_dim": 64,
         "num_attention_heads * head_dim of layer 1": 128,
     }
+
+
+def test_a_model_that_asserts_in_sampling_is_refused_in_one_line(tmp_path):
+    """As Reformer asserts that it trains; one that only its cached pass fails would be found in the first step."""
+    module = random_model("llama")
+    inner = module.model.forward
+
+    def forward(*args, use_cache=None, **options):
+        assert not use_cache, "no cache\nhere"
+        return inner(*args, use_cache=use_cache, **options)
+
+    module.model.forward = forward
+    base = Base(module, make_tokenizer(), "random", "fp32", "cpu", "digest")
+    with pytest.raises(TrainingError, match="AssertionError: no cache here") as caught:
+        train(Policy(base, None), PROMPTS, objective(), SETTINGS, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_asserts_has_no_memory_estimate(monkeypatch):
+    config = random_model("llama").config
+
+    def fails(*_args):
+        raise AssertionError("not without weights")
+
+    monkeypatch.setattr(estimation, "build", fails)
+    with pytest.raises(PolicyError, match=r"cannot be told in advance \(AssertionError"):
+        estimation.estimate(
+            config, SETTINGS, rewards=1, precision="fp32", device="cpu", prompt_tokens=4
+        )
