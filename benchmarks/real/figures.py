@@ -40,17 +40,18 @@ def describe(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[
     }
 
 
-def describe_exports(files: Sequence[Any], parameters: int) -> list[dict[str, Any]]:
-    """Return what verifying found of each exported file, and the bits that it takes for a parameter."""
+def describe_exports(files: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return what verifying found of each exported file, in the order of the files."""
     return [
         {
             "type": file.type,
             "kl": None if file.report.kl is None else float(f"{file.report.kl:.3g}"),
             "top1": None if file.report.top1 is None else round(file.report.top1, 4),
             "holds": file.report.holds,
-            "bits_per_weight": round(8 * file.path.stat().st_size / parameters, 2),
+            "bits_per_weight": bits and round(bits, 2),
         }
         for file in files
+        for bits in [file.report.bits_per_weight]
     ]
 
 

@@ -121,13 +121,12 @@ def measure(model: str, plan: Plan, seed: int, folder: Path) -> dict[str, Any]:
     files = gdpo.export_gguf(
         run.policy, folder / "gguf", types=EXPORTS, prompts=heldout, rewards=REWARDS
     )
-    parameters = policy.base.model.num_parameters()
     return {
-        "parameters": parameters,
+        "parameters": policy.base.model.num_parameters(),
         "estimate_mb": round(told / 2**20),
         "peak_mb": None if notes.peak is None else round(notes.peak - baseline),
         "rewards": describe(before, after),
-        "exports": describe_exports(files, parameters),
+        "exports": describe_exports(files),
         "answer": answers(
             heldout[0], {"before": policy, "after": run.policy, "gguf": _best(files)}
         ),
