@@ -1,8 +1,8 @@
 """Runs llama.cpp's converter, as a program: `convert_worker.py REQUEST.json RESPONSE.jsonl`.
 
 The converter must see the gguf library of its own commit and changes global state, hence a process of its own.
-Only its command line is stable between commits, so that is what is called; the one thing changed is how a
-vocabulary is written, see `vocabulary.py`.
+Only its command line is stable between commits, so that is what is called; changed are how a vocabulary is written,
+see `vocabulary.py`, and under which names settings are found, see `settings.py`.
 
 The converter asks transformers in many places to run code that comes with a model. `forbid_remote_code` takes that
 away from the library itself before the converter is loaded.
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from .settings import complete_settings
 from .vocabulary import accept_unknown, read_without_model, take_as_it_is
 
 _SCRIPT = "convert_hf_to_gguf.py"
@@ -39,6 +40,7 @@ def convert(request: dict) -> Iterator[dict]:
     """Convert the folder `model` once for each of `outputs`, a list of [type, path]."""
     forbid_remote_code()
     module = _load(Path(request["converter"]))
+    complete_settings(module)
     accept_unknown(module, Path(request["model"]))
     if request.get("vocabulary"):
         take_as_it_is(module, Path(request["vocabulary"]))
