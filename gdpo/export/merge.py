@@ -20,6 +20,8 @@ from ..unpacking.folder import is_gguf
 
 # Of GPT-2 and its kin: the converter asks for the first, transformers 5 saves the second alone.
 _OLDER_NAMES = {"n_ctx": "n_positions"}
+# Of layers, which the converter reads from the file itself, by the family.
+_OLDER_LAYERS = {"granitemoehybrid": {"full_attention": "attention"}}
 
 
 def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
@@ -105,13 +107,16 @@ def _keep_config(model: Any, source: Path, folder: Path) -> None:
 
 
 def _name_otherwise(model: Any, file: Path) -> None:
-    """Add the older names of settings, which the converter asks for and newer versions of transformers do not write."""
+    """Use the older names of settings, which the converter asks for and newer versions of transformers do not write."""
     content = json.loads(read_text(file))
     lacking = {
         name: content[newer]
         for name, newer in _OLDER_NAMES.items()
         if newer in content and name not in content
     }
+    older = _OLDER_LAYERS.get(content.get("model_type"), {})
+    if older and "layer_types" in content:
+        lacking["layer_types"] = [older.get(one, one) for one in content["layer_types"]]
     if not content.get("architectures"):
         lacking["architectures"] = [type(model).__name__]
     if lacking:

@@ -11,8 +11,7 @@ from ..errors import ExportError, shorten
 from ..plain_files import check_plain, read_text
 from .formats import FALLBACK_ROW, FORMATS
 
-# llama.cpp's graph of these families has one fixed choice, whatever `norm_topk_prob` says, and converts
-# the other one without a word.
+# llama.cpp has one fixed choice for these, whatever `norm_topk_prob` says, and converts the other one without a word.
 _ALWAYS_NORMALISED = {
     "ernie4_5_moe",
     "hunyuan_v1_moe",
@@ -53,6 +52,7 @@ def check_model(model: Any, config: dict[str, Any], source: Path, converter: Pat
     _check_architecture(config, model, converter)
     _check_sentencepiece(source)
     _check_experts(model.config)
+    _check_rotation(model.config)
 
 
 def _check_converter(converter: Path) -> None:
@@ -129,6 +129,13 @@ def _check_experts(config: Any) -> None:
             f"The model has norm_topk_prob={normalises}, which llama.cpp ignores for {config.model_type!r}: "
             "its output would be wrong; use another model."
         )
+
+
+def _check_rotation(config: Any) -> None:
+    """Refuse Bamba: the converter reorders the rows of whole heads, of which only a part is rotated."""
+    share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
+    if config.model_type == "bamba" and share != 1.0:
+        raise ExportError("llama.cpp's converter reads heads of 'bamba' wrong; use another model.")
 
 
 def row_lengths(config: Any) -> dict[str, int]:

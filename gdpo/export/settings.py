@@ -11,10 +11,18 @@ import sys
 from types import ModuleType
 from typing import Any
 
+_DRAFT_LAYERS = "num_nextn_predict_layers"
 # Families of which the converter asks how much of a head is rotated; the share of others it finds by itself.
 _ROTATED_SHARE = {"cohere2", "gpt_neox"}
 _ROTATED_WIDTH = {"minimax_m2"}
-_DRAFT_LAYERS = "num_nextn_predict_layers"
+# What a family always does in transformers, which therefore does not write it.
+_SIGMOID = {"scoring_func": "sigmoid"}
+_FIXED: dict[str, dict[str, Any]] = {
+    "afmoe": {**_SIGMOID, "route_norm": True},
+    **dict.fromkeys(
+        ("deepseek_v3", "dots1", "exaone_moe", "glm4_moe_lite", "minimax_m2"), _SIGMOID
+    ),
+}
 
 
 def complete_settings(module: ModuleType) -> None:
@@ -31,18 +39,26 @@ def complete_settings(module: ModuleType) -> None:
         found = load(*arguments, **options)
         for settings in (found, found.get("text_config")):
             if isinstance(settings, dict):
-                _complete(settings)
+                complete(settings)
         return found
 
     owner.load_hparams = staticmethod(load_hparams)
 
 
-def _complete(settings: dict[str, Any]) -> None:
+def complete(settings: dict[str, Any]) -> None:
+    """Add what the converter asks for, as a published config.json would tell it."""
     if settings.get(_DRAFT_LAYERS):
         settings[_DRAFT_LAYERS] = 0
-    kind = settings.get("model_type")
+    kind = settings.get("model_type", "")
     share = (settings.get("rope_parameters") or {}).get("partial_rotary_factor", 1.0)
+    added = dict(_FIXED.get(kind, {}))
     if kind in _ROTATED_SHARE:
-        settings.setdefault("rotary_pct", share)
+        added["rotary_pct"] = share
     if kind in _ROTATED_WIDTH:
-        settings.setdefault("rotary_dim", int(share * settings["head_dim"]))
+        added["rotary_dim"] = int(share * settings["head_dim"])
+    if layers := settings.get("mlp_layer_types"):
+        added["first_k_dense_replace"] = [*layers, "sparse"].index("sparse")
+    settings.update({name: value for name, value in added.items() if name not in settings})
+    if kind == "falcon" and settings["multi_query"] and not settings["new_decoder_architecture"]:
+        # All heads share one there, whatever number transformers fills in.
+        settings["num_kv_heads"] = 1

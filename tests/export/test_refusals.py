@@ -88,6 +88,35 @@ def test_row_lengths_are_read_from_any_familys_configuration():
 
 
 @needs_converter
+def test_heads_that_are_turned_in_part_are_refused_where_the_converter_mixes_their_rows(tmp_path):
+    from transformers import BambaConfig, BambaForCausalLM
+
+    tokenizer = make_tokenizer()
+    for share in (0.5, 1.0):
+        config = BambaConfig(
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            attn_layer_indices=[1],
+            mamba_n_heads=4,
+            mamba_d_state=16,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "partial_rotary_factor": share,
+            },
+            vocab_size=len(tokenizer),
+        )
+        BambaForCausalLM(config).save_pretrained(tmp_path / str(share))
+        tokenizer.save_pretrained(tmp_path / str(share))
+    with pytest.raises(ExportError, match="reads heads of 'bamba' wrong"):
+        plan_export(load_policy(tmp_path / "0.5", device="cpu"), tmp_path, "m", ["F16"])
+    plan_export(load_policy(tmp_path / "1.0", device="cpu"), tmp_path, "m", ["F16"])
+
+
+@needs_converter
 def test_experts_that_llama_cpp_would_normalise_wrongly_are_refused(tmp_path):
     from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
