@@ -40,14 +40,26 @@ EXPERTS = {
 }
 MIXED = {"layer_types": ["linear_attention", "full_attention"], **LINEAR, **GROUPED}
 HYBRID = {
-    **{"num_key_value_heads": 2, "num_local_experts": 4, "shared_intermediate_size": 64},
-    **{"mamba_n_heads": 4, "mamba_d_state": 16},
+    "num_key_value_heads": 2,
+    "num_local_experts": 4,
+    "shared_intermediate_size": 64,
+    "mamba_n_heads": 4,
+    "mamba_d_state": 16,
 }
 LATENT = {
-    **{"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8},
-    **{"v_head_dim": 16, "intermediate_size": 128, "moe_intermediate_size": 64},
-    **{"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
-    **{"first_k_dense_replace": 1, "num_key_value_heads": 4},
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "intermediate_size": 128,
+    "moe_intermediate_size": 64,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_key_value_heads": 4,
 }
 # Class and settings, as transformers saves them; the published Qwen 3.5 tells of a layer that drafts tokens as well.
 FAMILIES = {
