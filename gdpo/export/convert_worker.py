@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .settings import complete_settings
+from .tensor_names import ask_for_names
 from .vocabulary import accept_unknown, read_without_model, take_as_it_is
 
 _SCRIPT = "convert_hf_to_gguf.py"
@@ -41,6 +42,7 @@ def convert(request: dict) -> Iterator[dict]:
     forbid_remote_code()
     module = _load(Path(request["converter"]))
     complete_settings(module)
+    ask_for_names(module, request.get("shapes", {}))
     accept_unknown(module, Path(request["model"]))
     if request.get("vocabulary"):
         take_as_it_is(module, Path(request["vocabulary"]))

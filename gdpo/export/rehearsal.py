@@ -1,7 +1,7 @@
 """A conversion without the weights, before anything is trained: what the converter refuses is known hours earlier.
 
-The converter writes the settings and the vocabulary of the base as it would after the training; llama.cpp then reads
-a few prompts by that vocabulary, and has to read the tokens that the model is trained with.
+The converter names the tensors and writes the settings and the vocabulary of the base as it would after the training;
+llama.cpp then reads a few prompts by that vocabulary, and has to read the tokens that the model is trained with.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .conversion import write_vocabulary
 from .converter import CONVERT_WORKER
 from .material import PROMPT_TEXTS
 from .merge import write_surroundings
+from .outline import outline
 
 _lock = threading.Lock()
 _passed: set[tuple[object, ...]] = set()
@@ -59,6 +60,7 @@ def _rehearse(policy: Policy, plan: ExportPlan, folder: Path, poll: Callable[[],
         "outputs": [["F16", str(target)]],
         "vocabulary": write_vocabulary(policy, folder),
         "vocabulary_only": True,
+        "shapes": outline(policy.base.model),
     }
     try:
         run_worker(CONVERT_WORKER, request, poll=poll)

@@ -98,6 +98,27 @@ def test_a_setting_that_the_converter_wants_is_named(tmp_path):
         rehearse(policy, plan)
 
 
+@needs_llama
+def test_a_tensor_without_a_name_is_refused_before_anything_is_trained(tmp_path):
+    import transformers
+
+    tokenizer = make_tokenizer()
+    config = transformers.BitNetConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=2,
+    )
+    transformers.BitNetForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert "Can not map tensor 'model.layers.0" in refusal(tmp_path / "model", tmp_path)
+
+
 @needs_converter
 def test_a_packing_of_nothing_is_none(tmp_path):
     folder = make_model(tmp_path / "model")

@@ -6,7 +6,9 @@ import pytest
 from conftest import make_tokenizer
 from gguf_models import needs_llama
 
+from gdpo.export.checks import plan_export
 from gdpo.export.pipeline import export_gguf
+from gdpo.export.rehearsal import rehearse
 from gdpo.export.settings import complete
 from gdpo.policies.loading import load_policy
 
@@ -100,6 +102,7 @@ def make(folder, kind: str, settings: dict):
 def test_families_are_exported_by_the_names_of_the_converter(case, tmp_path):
     folder = make(tmp_path / "model", *FAMILIES[case])
     policy = load_policy(folder, device="cpu")
+    rehearse(policy, plan_export(policy, tmp_path / "out", "m", ["F16"]))
     (file,) = export_gguf(policy, tmp_path / "out", "m", types=["F16"])
     assert file.report.holds, file.report.why
 
