@@ -12,6 +12,9 @@ PLANNED = "not refused beforehand; not tried"
 # When an export ended: before the training, as a node that waits for it is told, or only after it.
 BEFORE, AFTER = "before the training: ", "after the training: "
 
+# Of a file or a folder from the root on; the last part is kept. Addresses and fractions are none.
+_PATH = re.compile(r"(?<![\w.~:/])(?:\b[A-Za-z]:)?(?:[\\/]+[\w.+~-]+)+[\\/]+([\w.+~-]+)")
+
 
 def families() -> dict[str, str]:
     """Return the class of each kind of model that transformers completes texts with."""
@@ -27,7 +30,7 @@ def table(found: dict[str, dict[str, str]]) -> str:
     lines = ["| family | class | trains | export as GGUF |", "|---|---|---|---|"]
     for kind, stages in told.items():
         trains = stages.get("trains", stages.get("loads", ""))
-        cells = [kind, names[kind], *(_cell(text) for text in (trains, stages.get("export", "")))]
+        cells = [kind, names[kind], *(cell(text) for text in (trains, stages.get("export", "")))]
         lines.append(f"| {' | '.join(cells)} |")
     untold = ", ".join(kind for kind in found if kind not in told)
     rest = f"Of these no tiny model could be made, so nothing is told of them: {untold or 'none'}."
@@ -49,12 +52,10 @@ def _head(found: dict[str, dict[str, str]], told: dict[str, dict[str, str]]) -> 
     )
 
 
-def _cell(message: str) -> str:
+def cell(message: str) -> str:
     """Return a message as the table holds it: of the folders of one machine only the last part is told."""
     told = re.sub(r"converter in '[^']*'", "converter in its folder", " ".join(message.split()))
-    return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][\w.+~-]+)+[\\/]([\w.+~-]+)", r"\1", told).replace(
-        "|", "\\|"
-    )
+    return _PATH.sub(r"\1", told).replace("|", "\\|")
 
 
 def write_page(text: str) -> None:
