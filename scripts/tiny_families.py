@@ -69,7 +69,11 @@ ALSO: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 256,
         "vocab_size_per_layer_input": 2048,
     },
-    "gemma4_text": {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 4096},
+    "gemma4_text": {
+        **dict.fromkeys(("num_experts", "top_k_experts", "moe_intermediate_size")),
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 512,
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 64},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "mamba_n_heads": 4},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -138,3 +142,5 @@ TOKENS: dict[str, list[str]] = {
 }
 # Those that llama.cpp ends an answer at wherever a vocabulary has them.
 ENDS = ["<|endoftext|>", "<|user|>", "<|observation|>"]
+# Families whose converter reads no byte pairs.
+PIECES = {"gemma4_text", "jamba"}

@@ -1,4 +1,4 @@
-"""Tiny random models of the families of language models that transformers has, with the bundled tokenizer."""
+"""Tiny random models of the families of language models that transformers has, with a tokenizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from scripts.tiny_families import ALSO, ENDS, LATENT, PUBLISHED, TOKENS
+from scripts.tiny_families import ALSO, ENDS, LATENT, PIECES, PUBLISHED, TOKENS
+from scripts.tiny_tokenizers import byte_pairs, pieces
 
 # What makes a model tiny: each is set where the family's configuration has it.
 SMALL: dict[str, Any] = {
@@ -50,13 +51,11 @@ _FRESH = 0.1
 
 
 def save_tiny(kind: str, folder: Path) -> None:
-    """Write a tiny random model of a family, with the bundled tokenizer."""
+    """Write a tiny random model of a family, with a tokenizer that its converter can read."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from gdpo.starter import MODEL_DIR
-
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     text: Any = AutoConfig.for_model(kind).get_text_config()
+    tokenizer = pieces() if text.model_type in PIECES else byte_pairs()
     tokenizer.add_tokens(TOKENS.get(text.model_type, []), special_tokens=True)
     config = type(text)(**tiny_settings(text), vocab_size=len(tokenizer))
     torch.manual_seed(0)
