@@ -17,11 +17,10 @@ from ..policies.digest import TOKENIZER_FILES
 from ..policies.loading import load_policy
 from ..policies.policy import Policy
 from ..unpacking.folder import is_gguf
+from .settings import older_layers
 
 # Of GPT-2 and its kin: the converter asks for the first, transformers 5 saves the second alone.
 _OLDER_NAMES = {"n_ctx": "n_positions"}
-# Of layers, which the converter reads from the file itself, by the family.
-_OLDER_LAYERS = {"granitemoehybrid": {"full_attention": "attention"}}
 
 
 def full_precision(policy: Policy, source: Path, precision: str) -> Policy:
@@ -114,9 +113,10 @@ def _name_otherwise(model: Any, file: Path) -> None:
         for name, newer in _OLDER_NAMES.items()
         if newer in content and name not in content
     }
-    older = _OLDER_LAYERS.get(content.get("model_type"), {})
-    if older and "layer_types" in content:
-        lacking["layer_types"] = [older.get(one, one) for one in content["layer_types"]]
+    layers = content.get("layer_types")  # Granite 4's are read from the file itself
+    older = older_layers(content.get("model_type", ""), layers)
+    if older != layers:
+        lacking["layer_types"] = older
     if not content.get("architectures"):
         lacking["architectures"] = [type(model).__name__]
     if lacking:

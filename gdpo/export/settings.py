@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 _DRAFT_LAYERS = "num_nextn_predict_layers"
+_OWN_KEYS = "new_decoder_architecture"
 # Families of which the converter asks how much of a head is rotated; the share of others it finds by itself.
 _ROTATED_SHARE = {"cohere2", "gpt_neox"}
 _ROTATED_WIDTH = {"minimax_m2"}
@@ -22,6 +23,11 @@ _FIXED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("deepseek_v3", "dots1", "exaone_moe", "glm4_moe_lite", "minimax_m2"), _SIGMOID
     ),
+}
+# Kinds of layers that the converter compares with the names in published files.
+_OLDER_LAYERS = {
+    "granitemoehybrid": {"full_attention": "attention"},
+    "qwen4_exp_text": {"indexed_attention": "full_attention"},
 }
 
 
@@ -59,6 +65,14 @@ def complete(settings: dict[str, Any]) -> None:
     if layers := settings.get("mlp_layer_types"):
         added["first_k_dense_replace"] = [*layers, "sparse"].index("sparse")
     settings.update({name: value for name, value in added.items() if name not in settings})
-    if kind == "falcon" and settings["multi_query"] and not settings["new_decoder_architecture"]:
+    if "layer_types" in settings:
+        settings["layer_types"] = older_layers(kind, settings["layer_types"])
+    if kind == "falcon" and settings.get("multi_query") and not settings.get(_OWN_KEYS):
         # All heads share one there, whatever number transformers fills in.
         settings["num_kv_heads"] = 1
+
+
+def older_layers(kind: str, layers: Any) -> Any:
+    """Return the kinds of a model's layers by the names in published files of its family `kind`."""
+    older = _OLDER_LAYERS.get(kind)
+    return [older.get(one, one) for one in layers] if older and layers else layers

@@ -118,3 +118,12 @@ def test_what_a_published_file_tells_stays():
     settings = {"model_type": "deepseek_v3", "scoring_func": "softmax", "rope_parameters": None}
     complete(settings)
     assert settings["scoring_func"] == "softmax"
+
+
+def test_layers_have_the_names_of_published_files():
+    settings = {
+        "model_type": "qwen4_exp_text",
+        "layer_types": ["linear_attention", "indexed_attention"],
+    }
+    complete(settings)
+    assert settings["layer_types"] == ["linear_attention", "full_attention"]
