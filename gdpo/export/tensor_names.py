@@ -15,7 +15,8 @@ _OF_NAMES = ("Can not map tensor", "Unprocessed experts")
 def ask_for_names(module: ModuleType, shapes: Mapping[str, Sequence[int]]) -> None:
     """Let the converter, loaded as `module`, name tensors of these shapes before it writes a vocabulary alone."""
     holder = sys.modules.get("conversion", module)
-    base, owner = getattr(holder, "ModelBase", None), getattr(holder, "TextModel", None)
+    base: Any = getattr(holder, "ModelBase", None)
+    owner: Any = getattr(holder, "TextModel", None)
     known = all(hasattr(base, name) for name in ("index_tensors", "filter_tensors"))
     if not shapes or owner is None or not known or "conversion.base" not in sys.modules:
         return
