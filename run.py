@@ -380,7 +380,8 @@ def compile_llama(python: Path, pip: list[str]) -> None:
     try:
         run_stage(
             "compiling llama.cpp",
-            [*pip, "llama-cpp-python"],
+            # pip's cache may hold one that was compiled with other arguments, which pip does not look at.
+            [*pip, "--no-cache-dir", "llama-cpp-python"],
             environment={**os.environ, "CMAKE_ARGS": arguments},
         )
     except SetupError:
