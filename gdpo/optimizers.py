@@ -8,7 +8,8 @@ from torch import Tensor
 from .errors import TrainingError
 from .libraries import needed
 
-OPTIMIZERS = ("adamw", "sgd", "adamw_8bit")
+NATURAL = "natural"
+OPTIMIZERS = (NATURAL, "adamw", "sgd", "adamw_8bit")
 # beta2 0.99: a run has hundreds of steps, not the hundred thousands that 0.999 remembers.
 _BETAS = (0.9, 0.99)
 
@@ -16,7 +17,7 @@ _BETAS = (0.9, 0.99)
 def make_optimizer(
     name: str, parameters: list[Tensor], learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The optimiser `name` of `OPTIMIZERS`.
+    """The optimiser `name` of `OPTIMIZERS`, but the natural one, which is in `update.natural_state`.
 
     Raises:
         TrainingError: The name is unknown, or bitsandbytes is missing or broken.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import TrainingError
-from .optimizers import OPTIMIZERS
+from .optimizers import NATURAL, OPTIMIZERS
 from .options import check_options, option
 
 
@@ -35,7 +35,7 @@ class TrainSettings:
     )
     learning_rate: float = option(
         1e-4,
-        "Size of an optimiser step. Lower it when rewards swing.",
+        "Size of an optimiser step, but for the natural one, which has step_size. Lower it when rewards swing.",
         minimum=1e-8,
         maximum=1.0,
         step=1e-6,
@@ -48,15 +48,20 @@ class TrainSettings:
     )
     lora_alpha: int = option(32, "LoRA's scale is alpha / rank.", minimum=1, maximum=4096)
     warmup_steps: int = option(
-        5, "Steps over which the learning rate rises to its value.", minimum=0, maximum=100_000
+        5, "Steps over which the steps grow to their full size.", minimum=0, maximum=100_000
     )
     optimizer: str = option(
-        "adamw",
+        NATURAL,
+        "natural measures a step by how far it changes the policy and needs no learning rate; adamw is the usual one; "
         "adamw_8bit needs bitsandbytes and saves memory; sgd has no state.",
         choices=OPTIMIZERS,
     )
     max_grad_norm: float = option(
-        1.0, "Longer gradients are shortened to this norm.", minimum=1e-3, maximum=1e6, step=0.1
+        1.0,
+        "Longer gradients are shortened to this norm; the natural step has step_size instead.",
+        minimum=1e-3,
+        maximum=1e6,
+        step=0.1,
     )
     micro_batch: int = option(
         16,
@@ -94,6 +99,14 @@ class TrainSettings:
         "Same seed and settings, same result (bit for bit on a CPU).",
         minimum=0,
         maximum=2**53 - 1,
+    )
+    step_size: float = option(
+        0.5,
+        "The furthest that a natural step changes the policy, in nats per completion (KL divergence), whatever the "
+        "model's size. Lower it when rewards swing.",
+        minimum=1e-4,
+        maximum=10.0,
+        step=0.05,
     )
 
     def __post_init__(self) -> None:

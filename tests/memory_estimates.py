@@ -16,6 +16,7 @@ SETTINGS = TrainSettings(
     prompts_per_step=2,
     group_size=4,
     max_new_tokens=12,
+    optimizer="adamw",
     micro_batch=8,
     lora_rank=4,
     eval_every=1000,

@@ -26,7 +26,7 @@ F64 = torch.float64
 COMBINATION = torch.tensor([1.5, 0.0, -2.0, 0.3, -0.1, 0.7, -0.4, 0.0, 1.1], dtype=F64)
 ADVANTAGES = torch.randn(2, N, generator=torch.Generator().manual_seed(5), dtype=F64)
 ROWS = torch.arange(N)
-SETTINGS = TrainSettings(micro_batch=4, prompts_per_step=3, group_size=3)
+SETTINGS = TrainSettings(optimizer="adamw", micro_batch=4, prompts_per_step=3, group_size=3)
 
 
 def chosen(rollouts: Rollouts, rows: list[int]) -> Rollouts:

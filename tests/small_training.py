@@ -21,6 +21,7 @@ SETTINGS = TrainSettings(
     prompts_per_step=2,
     group_size=4,
     max_new_tokens=8,
+    optimizer="adamw",
     learning_rate=1e-2,
     lora_rank=4,
     warmup_steps=2,

@@ -3,9 +3,10 @@
 from .estimation import config_weight_bytes, estimate
 from .need import MemoryEstimate, free_memory, show
 from .remedies import explain_shortage, find_remedy
-from .retreat import Retreat
+from .retreat import Limits, Retreat
 
 __all__ = [
+    "Limits",
     "MemoryEstimate",
     "Retreat",
     "config_weight_bytes",

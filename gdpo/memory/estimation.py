@@ -27,6 +27,7 @@ from .weights import (
     file_bytes,
     optimizer_bytes,
     sampling_copies,
+    score_bytes,
     size_of,
     stand_ins,
     weight_bytes,
@@ -92,6 +93,9 @@ def estimate(
     parts["tokenizer"] = tokens * TOKEN_BYTES if device == "cpu" else 0  # it is never on a card
     free, capacity = free_memory(device)
     phases = _phases(parts, largest, heldout)
+    if device != "cpu" and max(phases.values()) - (parts["weights"] if loaded else 0) > free:
+        parts["scores"] = 0  # they are kept in main memory then, see `retreat`
+        phases = _phases(parts, largest, heldout)
     if device == "cpu" and not loaded:
         phases = {"loading": parts["weights"] + parts["tokenizer"] + loading, **phases}
     return MemoryEstimate(parts, phases, device, free, capacity, loaded)
@@ -123,11 +127,14 @@ def _parts(
         trace_sampling(model, vocabulary, settings, texts.longest, d) for d in draws if d.prompts
     )
     tensors = [p for p in model.parameters() if p.requires_grad]
+    scores, working = score_bytes(settings, tensors, dtype)
     parts = {
         "weights": weights,
         "adapter": sum(map(size_of, tensors)),
         "optimiser": optimizer_bytes(settings.optimizer, tensors),
         "gradients": kept,
+        "scores": scores,
+        "natural step": working,
         "cache": cache,
         "sampling's copies": copies,
         "sampling's passes": passes,
@@ -152,11 +159,16 @@ def _phases(parts: dict[str, int], largest: int, heldout: int) -> dict[str, int]
         + parts["sampling's passes"],
         "update": always
         + parts["gradients"]
+        + parts["scores"]
         + parts["activations"]
         + parts["holes in the heap"]
         + parts["logits"],
-        # The gradient as the optimiser takes it, and what it computes for one tensor.
-        "step": always + parts["gradients"] + parts["adapter"] + 2 * largest,
+        # The gradient as the optimiser takes it or the natural direction, and what is computed for one tensor.
+        "step": always
+        + parts["gradients"]
+        + parts["scores"]
+        + parts["adapter"]
+        + max(2 * largest, parts["natural step"]),
         **({"evaluation": evaluating} if heldout else {}),
     }
 

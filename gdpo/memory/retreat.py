@@ -1,17 +1,18 @@
-"""What a training does when memory runs out: smaller micro-batches once, then a clear end."""
+"""What a training does when memory runs out: what takes less of it, once each, then a clear end."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 
 from ..allocator import trim_heap
 from ..errors import TrainingError
+from ..optimizers import NATURAL
 from ..out_of_memory import is_out_of_memory
 from ..settings import TrainSettings
 
@@ -20,56 +21,59 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-class Retreat:
-    """Runs the passes of each step, with smaller micro-batches from the first failed allocation on.
+@dataclass(frozen=True)
+class Limits:
+    """What the passes of a step may take.
 
-    The size of a micro-batch does not change the mathematics, and the passes of a step begin with empty
-    buffers, so they are simply run again.
+    Attributes:
+        settings: Settings of the training, of which `micro_batch` may have become smaller.
+        spills: True if the completions' scores, where they are kept at all, are kept in main memory.
+    """
+
+    settings: TrainSettings
+    spills: bool = False
+
+
+class Retreat:
+    """Runs the passes of each step, and in a way that takes less memory from a failed allocation on.
+
+    Scores move from a card to main memory first, then micro-batches are halved once. Neither changes the mathematics,
+    and the passes of a step begin with empty buffers, so they are simply run again.
     """
 
     def __init__(self, settings: TrainSettings, device: str) -> None:
-        """Begin with the micro-batches of `settings`."""
-        self._settings, self._device = settings, device
-        self._retreated = False
+        """Begin with the micro-batches of `settings`, and scores on the device."""
+        self._limits, self._device = Limits(settings), device
+        self._ways = list(_milder(self._limits, device))
 
     def run(
-        self,
-        passes: Callable[[TrainSettings], Result],
-        explain: Callable[[TrainSettings], str],
+        self, passes: Callable[[Limits], Result], explain: Callable[[TrainSettings], str]
     ) -> Result:
         """Return what `passes` gives.
 
         Args:
-            passes: Given the settings, of which `micro_batch` may have become smaller.
+            passes: Given the limits that have come into force.
             explain: Tells what these settings need, and what to change.
 
         Raises:
-            TrainingError: Memory ran out again, or there was nothing left to halve.
+            TrainingError: Memory ran out again, and there was nothing left to try.
         """
-        problem = self._attempt(passes)
-        if not isinstance(problem, _Failed):
-            return problem
-        size = self._settings.micro_batch
-        if not self._retreated and size > 1:
-            self._retreated = True
-            self._settings = replace(self._settings, micro_batch=size // 2)
+        while isinstance(problem := self._attempt(passes), _Failed):
+            if not self._ways:
+                size = self._limits.settings.micro_batch
+                raise TrainingError(
+                    f"Memory ran out in the update with micro_batch {size} "
+                    f"({problem.reason}); {explain(self._limits.settings)}"
+                )
+            self._limits, change = self._ways.pop(0)
             logger.warning(
-                "Memory ran out in the update (%s); from here on micro_batch is %d instead of %d.",
-                problem.reason,
-                size // 2,
-                size,
+                "Memory ran out in the update (%s); from here on %s.", problem.reason, change
             )
-            problem = self._attempt(passes)
-            if not isinstance(problem, _Failed):
-                return problem
-        raise TrainingError(
-            f"Memory ran out in the update with micro_batch {self._settings.micro_batch} "
-            f"({problem.reason}); {explain(self._settings)}"
-        )
+        return problem
 
-    def _attempt(self, passes: Callable[[TrainSettings], Result]) -> Result | _Failed:
+    def _attempt(self, passes: Callable[[Limits], Result]) -> Result | _Failed:
         try:
-            return passes(self._settings)
+            return passes(self._limits)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -87,3 +91,14 @@ class _Failed:
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
+
+
+def _milder(limits: Limits, device: str) -> Iterator[tuple[Limits, str]]:
+    """Yield limits that take less memory, each beyond the one before, and what has changed in words."""
+    if limits.settings.optimizer == NATURAL and device != "cpu":
+        limits = replace(limits, spills=True)
+        yield limits, "the completions' scores are kept in main memory"
+    size = limits.settings.micro_batch
+    if size > 1:
+        smaller = replace(limits.settings, micro_batch=size // 2)
+        yield replace(limits, settings=smaller), f"micro_batch is {size // 2} instead of {size}"

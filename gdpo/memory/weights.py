@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..optimizers import NATURAL
 from ..policies.compat import saved_dtype
 from ..policies.precision import is_quantised
 from ..rollouts.merged_layers import COPY_LIMIT_BYTES
+from ..settings import TrainSettings
 from .trace import MetaLinear
 
 # nf4: two weights in a byte and an fp32 scale for each 64; int8: one in a byte, and a scale for each output.
@@ -78,11 +80,30 @@ def size_of(tensor: Tensor) -> int:
 
 
 def optimizer_bytes(name: str, tensors: list[Tensor]) -> int:
-    """Return bytes of the state that the optimiser keeps for these tensors."""
+    """Return bytes of the state that the optimiser keeps for these tensors, an average of them among it."""
     if name == "sgd":
         return 0
+    if name == NATURAL:  # squares, direction and average
+        return sum(3 * 4 * p.numel() for p in tensors)
     if name == "adamw":
         return sum(2 * 4 * p.numel() for p in tensors)
     small = sum(2 * 4 * p.numel() for p in tensors if p.numel() < _SMALL_STATE)
     large = sum(p.numel() for p in tensors if p.numel() >= _SMALL_STATE)
     return round(small + 2 * _STATE_BYTES * large)
+
+
+def score_bytes(
+    settings: TrainSettings, tensors: list[Tensor], dtype: torch.dtype
+) -> tuple[int, int]:
+    """Return bytes of the completions' scores, and of what a natural step computes from those of one matrix.
+
+    Args:
+        settings: Settings of the training; only the natural optimiser keeps scores.
+        tensors: The adapter's matrices.
+        dtype: Type that the model computes in; the scores are of it, or of fp32.
+    """
+    if settings.optimizer != NATURAL:
+        return 0, 0
+    count = settings.prompts_per_step * settings.group_size
+    numbers, largest = sum(p.numel() for p in tensors), max(p.numel() for p in tensors)
+    return count * numbers * dtype.itemsize, 2 * count * largest * 4  # weighted, and not

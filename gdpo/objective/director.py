@@ -26,6 +26,8 @@ _WARMUP = 3
 # A step's Gramian counts with at most this multiple of the smoothed one's trace: one very long gradient would
 # rule the map for tens of steps, long after it was clipped in the update.
 _MAX_GROWTH = 4.0
+# Deficit of the reward that is furthest behind below which natural steps become shorter.
+_URGENT = 0.3
 
 
 # What the next step depends on, as attributes; checkpoints have them under these names.
@@ -34,10 +36,17 @@ _STATE = ("_steps", "_scale", "_means", "_starts", "_gramian")
 
 @dataclass(frozen=True)
 class Plan:
-    """What one step follows: each reward's advantages `(K, B, G)` and its weight `(K,)`."""
+    """What one step follows.
+
+    Attributes:
+        advantages: Each reward's advantages, `(K, B, G)`.
+        weights: Each reward's weight, `(K,)`.
+        urgency: How far a natural step may go for them, 0 to 1: 1 while any reward lacks 0.3 of its way or more.
+    """
 
     advantages: Tensor
     weights: Tensor
+    urgency: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ class Director:
         active = self.objective.preferences > 0  # the others are only watched
         weights = torch.zeros_like(self.objective.preferences)
         weights[active] = self._weights(active)
-        return Plan(advantages, weights)
+        furthest = float(self._deficits()[active].max())
+        return Plan(advantages, weights, min(1.0, furthest / _URGENT))
 
     def combine(self, plan: Plan, rewards: Tensor, ratios: Tensor) -> Tensor:
         """Return the advantages that the step follows, `(B, G)`.

@@ -59,18 +59,15 @@ def _draw(figure: Any, content: FigureContent) -> None:
     upper, middle = (
         rows[row].subgridspec(1, 2, width_ratios=[2, 1], wspace=0.05) for row in (0, 1)
     )
-    lower = rows[2].subgridspec(1, 5, wspace=0.32)
+    small = panels.small_panels(content)
+    lower = rows[2].subgridspec(1, len(small), wspace=0.32 if len(small) < 6 else 0.37)
     panels.draw_title(figure, content)
     panels.draw_rewards(figure.add_subplot(upper[0]), content)
     panels.draw_key(figure.add_subplot(upper[1]), content)
     panels.draw_weights(figure.add_subplot(middle[0]), content)
     draw_conflicts(figure, middle[1], content)
-    small = [figure.add_subplot(lower[column]) for column in range(5)]
-    panels.draw_length(small[0], content)
-    panels.draw_truncated(small[1], content)
-    panels.draw_dispersion(small[2], content)
-    panels.draw_kl(small[3], content)
-    panels.draw_entropy(small[4], content)
+    for column, draw in enumerate(small):
+        draw(figure.add_subplot(lower[column]), content)
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> None:

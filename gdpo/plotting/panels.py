@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,21 @@ def draw_entropy(axes: Any, content: FigureContent) -> None:
     for run in content.runs:
         line(axes, run.steps, run.series("entropy"), color=INK, linestyle=run.line)
     finish(axes, bottom=0.0)
+
+
+def draw_step(axes: Any, content: FigureContent) -> None:
+    """Draw how far each natural step changed the policy, and of one run alone how far it was to."""
+    note = "dashed: predicted" if content.single else ""
+    prepare(axes, "Step", content, unit="KL, nats per completion", note=note)
+    for run in content.runs:
+        if content.single:
+            line(axes, run.steps, run.series("step_kl"), color=ALARM, linewidth=1.2, linestyle="--")
+        line(axes, run.steps, run.series("step_kl_measured"), color=INK, linestyle=run.line)
+    finish(axes, bottom=0.0)
+
+
+def small_panels(content: FigureContent) -> list[Callable[[Any, FigureContent], None]]:
+    """Return what draws the lowest row; the step is in it where a record has one."""
+    always = [draw_length, draw_truncated, draw_dispersion, draw_kl, draw_entropy]
+    stepped = any(np.isfinite(run.series("step_kl")).any() for run in content.runs)
+    return [*always, draw_step] if stepped else always

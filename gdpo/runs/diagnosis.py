@@ -7,32 +7,22 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
+from .finding import Finding, at_target, mean_of
 from .record import HeldoutFigures, StepRecord
 from .shape import Number
+from .step_findings import noise, size_setting, too_far
 
 # Steps that are looked at together: one step is noise.
 _WINDOW = 5
 _TRUNCATED = 0.8  # share of completions
 _DEAD = 0.8  # share of groups
-_REACHED = 0.1  # of a reward's way to its target; some of the last steps' prompts may be harder
 _ALIKE = 0.95  # cosine of two rewards' gradients
 _ENTROPY_LEFT = 0.2  # of the entropy at the start
 _LENGTH_LEFT = 0.25  # of the length at the start
 _EXPLODED = 10.0  # times the median gradient norm
 _FAR = 2.0  # nats per token away from the base
 _STANDARD_ERRORS = 2.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that looks wrong: a stable name of the check, a sentence with a remedy, and the rewards it is about."""
-
-    check: str
-    text: str
-    about: tuple[str, ...] = ()
 
 
 def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
@@ -47,6 +37,8 @@ def diagnose(history: Sequence[StepRecord]) -> list[Finding]:
         _collapse,
         _explosion,
         _distance,
+        noise,
+        too_far,
     )
     found = [finding for check in checks for finding in check(steps)]
     return [*found, *_not_transferring(history)]
@@ -61,7 +53,7 @@ def telling_cosines(record: StepRecord) -> list[list[Number]] | None:
     rows, deficits = record.get("cosines"), record.get("deficits")
     if rows is None or deficits is None or len(rows) != len(deficits):
         return rows
-    settled = [d is not None and d <= _REACHED for d in deficits.values()]
+    settled = [at_target(deficit) for deficit in deficits.values()]
     if settled.count(False) < 2 <= len(rows):
         return None
     return [
@@ -70,20 +62,8 @@ def telling_cosines(record: StepRecord) -> list[list[Number]] | None:
     ]
 
 
-def _mean(records: Sequence[StepRecord], *path: str) -> float | None:
-    """Return the mean of a nested value over records; None where it is undefined."""
-    values = []
-    for record in records:
-        value: Any = record
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            values.append(value)
-    return statistics.fmean(values) if values else None
-
-
 def _truncation(steps: Sequence[StepRecord]) -> Iterator[Finding]:
-    if (share := _mean(steps[-_WINDOW:], "truncated") or 0.0) >= _TRUNCATED:
+    if (share := mean_of(steps[-_WINDOW:], "truncated") or 0.0) >= _TRUNCATED:
         yield Finding(
             "truncated",
             f"{share:.0%} of the completions are cut off by the token limit, so their endings are never "
@@ -94,13 +74,13 @@ def _truncation(steps: Sequence[StepRecord]) -> Iterator[Finding]:
 def _dead_rewards(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     last = steps[-_WINDOW:]
     for name in last[-1].get("rewards", {}):
-        dead = _mean(last, "rewards", name, "dead_groups")
-        mean = _mean(last, "rewards", name, "mean")
-        deficit = _mean(last, "deficits", name)
-        if _mean(steps, "rewards", name, "mean") is None:
+        dead = mean_of(last, "rewards", name, "dead_groups")
+        mean = mean_of(last, "rewards", name, "mean")
+        deficit = mean_of(last, "deficits", name)
+        if mean_of(steps, "rewards", name, "mean") is None:
             told = f"Reward {name!r} has scored no completion so far: see that the prompts have what it looks for."
             yield Finding("unscored", told, (name,))
-        if dead is None or dead < _DEAD or (deficit is not None and deficit <= _REACHED):
+        if dead is None or dead < _DEAD or at_target(deficit):
             continue  # a reward at its target may well be constant
         yield Finding(
             "dead",
@@ -129,14 +109,14 @@ def _alike(steps: Sequence[StepRecord]) -> Iterator[Finding]:
 
 def _collapse(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     first, last = steps[:_WINDOW], steps[-_WINDOW:]
-    before, now = _mean(first, "entropy"), _mean(last, "entropy")
+    before, now = mean_of(first, "entropy"), mean_of(last, "entropy")
     if before and now is not None and now < _ENTROPY_LEFT * before:
         yield Finding(
             "entropy",
             f"The entropy fell from {before:.2f} to {now:.2f} nats per token: the model says nearly the same each "
-            "time and cannot explore. Lower the learning rate, raise the temperature or set kl_coeff.",
+            f"time and cannot explore. Lower {size_setting(steps)}, raise the temperature or set kl_coeff.",
         )
-    before, now = _mean(first, "length", "mean"), _mean(last, "length", "mean")
+    before, now = mean_of(first, "length", "mean"), mean_of(last, "length", "mean")
     if before and now is not None and now < _LENGTH_LEFT * before:
         yield Finding(
             "length",
@@ -147,24 +127,25 @@ def _collapse(steps: Sequence[StepRecord]) -> Iterator[Finding]:
 
 def _explosion(steps: Sequence[StepRecord]) -> Iterator[Finding]:
     norms = [norm for step in steps if (norm := step.get("grad_norm")) is not None]
-    if len(norms) <= _WINDOW:
+    if (
+        len(norms) <= _WINDOW or "step_kl" in steps[-1]
+    ):  # whose length does not follow the gradient's
         return
     usual, now = statistics.median(norms[:-_WINDOW]), statistics.median(norms[-_WINDOW:])
     if usual > 0 and now > _EXPLODED * usual:
         yield Finding(
             "gradient",
-            f"The gradient is {now / usual:.0f} times as long as usual ({now:.2g}): lower learning_rate "
-            "or max_grad_norm.",
+            f"The gradient is {now / usual:.0f} times as long as usual ({now:.2g}): lower learning_rate or max_grad_norm.",
         )
 
 
 def _distance(steps: Sequence[StepRecord]) -> Iterator[Finding]:
-    kl = _mean(steps[-_WINDOW:], "kl")
+    kl = mean_of(steps[-_WINDOW:], "kl")
     if kl is not None and kl > _FAR:
         yield Finding(
             "distance",
             f"The model is far from its base ({kl:.1f} nats per token), where language gets worse: stop "
-            "earlier, lower learning_rate or set kl_coeff.",
+            f"earlier, lower {size_setting(steps)} or set kl_coeff.",
         )
 
 
@@ -177,8 +158,8 @@ def _not_transferring(history: Sequence[StepRecord]) -> Iterator[Finding]:
     between = [record for record in history[start : end + 1] if "rewards" in record]
     half = len(between) // 2
     for name, now in after.items():
-        first = _mean(between[:half], "rewards", name, "mean")
-        second = _mean(between[half:], "rewards", name, "mean")
+        first = mean_of(between[:half], "rewards", name, "mean")
+        second = mean_of(between[half:], "rewards", name, "mean")
         fall = _certain_fall(before[name], now)
         if first is None or second is None or second <= first or fall is None:
             continue

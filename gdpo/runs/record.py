@@ -100,7 +100,12 @@ class Figures(TypedDict, total=False):
         sampler_gap: Mean difference of the log-probabilities between sampling and update, in nats per token.
         kl: Divergence from the base, in nats per token.
         grad_norm: Norm of the gradient before it was clipped.
-        learning_rate: Size of the optimiser's step.
+        learning_rate: Size of the optimiser's step; absent from a natural step, which has the next four.
+        step_kl: Divergence of the policy that the step was to bring, in nats per completion.
+        step_kl_measured: The divergence that it brought, likewise, measured on one completion of each prompt.
+        step_shortened: True if it went so much too far that it was taken back in part.
+        signals: Share of each reward's direction, 0 to 1, that held for prompts that were left out, by name; null where a
+            reward told no completion from another.
         tokens_per_second: Sampled tokens per second of sampling.
         seconds: Duration of the step.
         peak_memory_mb: Most memory so far, in MiB: of the card on CUDA, of the process otherwise.
@@ -123,6 +128,10 @@ class Figures(TypedDict, total=False):
     kl: Number
     grad_norm: Number
     learning_rate: Number
+    step_kl: Number
+    step_kl_measured: Number
+    step_shortened: bool
+    signals: dict[str, Number]
     tokens_per_second: Number
     seconds: Seconds
     peak_memory_mb: Number

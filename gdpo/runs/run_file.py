@@ -16,6 +16,7 @@ from ..identity import UnidentifiedError, identify_fields
 from ..objective.methods import METHODS, Method
 from ..objective.objective import Objective
 from ..objective.weighting import WEIGHTINGS, Weighting
+from ..optimizers import NATURAL
 from ..plain_files import read_text
 from ..policies.policy import Policy
 from ..prompts import Prompt
@@ -39,7 +40,9 @@ def identify(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """Everything that a run's result depends on, as JSON."""
-    options = {k: v for k, v in asdict(settings).items() if k != "steps"}
+    # A setting that an optimiser does not look at would tell runs apart that are the same.
+    unused = {"steps", *(() if settings.optimizer == NATURAL else ("step_size",))}
+    options = {k: v for k, v in asdict(settings).items() if k not in unused}
     adapter = None
     if policy.adapter:
         digest = hashlib.sha256()

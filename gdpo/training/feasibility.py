@@ -10,10 +10,10 @@ from torch import Tensor
 from ..errors import MethodError, TrainingError, shorten
 from ..objective.director import Director
 from ..objective.objective import Objective
-from ..optimizers import make_optimizer
+from ..optimizers import NATURAL, make_optimizer
 from ..policies.targets import passed_apart
 from ..settings import TrainSettings
-from ..update.reward_gradients import lora_linears
+from ..update.lora_linears import lora_linears
 
 _STEPS = 6  # a weighting is asked from the fourth step on only
 _MOST_GROUPS = 4
@@ -49,11 +49,13 @@ def check_adapter(model: Any, *, fresh: bool) -> None:
 
 
 def check_optimizer(name: str, device: str) -> None:
-    """Refuse an optimiser that cannot make a step on a device.
+    """Refuse an optimiser that cannot make a step on a device; the natural one can on every one.
 
     Raises:
         TrainingError: Its library is absent or broken, or does not know the device.
     """
+    if name == NATURAL:
+        return
     parameter = torch.nn.Parameter(torch.zeros(_ENTRIES, device=device))
     parameter.grad = torch.zeros_like(parameter)
     optimizer = make_optimizer(name, [parameter], 1e-3)

@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..memory import Retreat, explain_shortage
+from ..memory import Limits, Retreat, explain_shortage
 from ..objective.director import Director, Plan
 from ..objective.objective import Objective
+from ..optimizers import NATURAL
 from ..policies.base import Base
 from ..rollouts import Rollouts
 from ..settings import TrainSettings
 from ..update.passes import Differentiated, differentiate, log_ratios
 from .schedule import derive_seed
+from .stepping import StepperMaker, make_stepper
+
+# Nats that a natural step wishes for an advantage of one standard deviation. More than it gets: the step is then of the
+# length that it may have at most, until the policy can no longer express what is asked for.
+_GAIN = 4.0
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -26,10 +34,12 @@ class Parts:
     Attributes:
         director: Makes what decides the weights of one run.
         differentiate: Gives the step's gradient and what is known of each reward's, as `update.passes` does.
+        stepper: Makes what moves the parameters of one run.
     """
 
     director: Callable[[Objective], Director] = Director
     differentiate: Callable[..., Differentiated] = differentiate
+    stepper: StepperMaker = make_stepper
 
 
 class StepGradient:
@@ -71,11 +81,13 @@ class StepGradient:
         seed = derive_seed(settings.rng_seed, "sketch", step)
         advantages = plan.advantages.flatten(1)
 
-        def attempt(limited: TrainSettings) -> tuple[Tensor, Differentiated]:
+        def attempt(limits: Limits) -> tuple[Tensor, Differentiated]:
+            limited = limits.settings
             ratios = log_ratios(model, rollouts, limited, every, poll)
             combined = self._combine(plan, rewards, rollouts, ratios)
+            keep = self._place_of_scores(limits)
             return ratios, self._differentiate(
-                model, rollouts, combined, advantages, limited, poll, seed=seed
+                model, rollouts, combined, advantages, limited, poll, seed=seed, keep=keep
             )
 
         return self._retreat.run(attempt, partial(self._explain, rollouts))
@@ -84,13 +96,27 @@ class StepGradient:
         """Return the advantages that the step follows, `(N,)`: the method's combination, and the pull to the base."""
         totals = ratios.sum(1).double().cpu().view(rewards.shape[1:])
         combined = self.director.combine(plan, rewards, totals)
-        if self._objective.method.weighs_completions:
+        if self._settings.optimizer == NATURAL:
+            combined = self._in_nats(plan, combined)
+        elif self._objective.method.weighs_completions:
             # Undo the token normaliser of `differentiate`.
             combined = combined * float(rollouts.lengths.sum())
         if self._settings.kl_coeff > 0:
             pull = totals - totals.mean(-1, keepdim=True)
             combined = combined - self._settings.kl_coeff * pull
         return combined.flatten()
+
+    def _place_of_scores(self, limits: Limits) -> torch.device | None:
+        """Return where the completions' scores are kept; None where the step does not need them."""
+        if self._settings.optimizer != NATURAL:
+            return None
+        return torch.device("cpu") if limits.spills else self._model.device
+
+    def _in_nats(self, plan: Plan, combined: Tensor) -> Tensor:
+        """Return the wished change of each log-likelihood, whose scale tells a natural step how far to go."""
+        if self._objective.method.weighs_completions:  # the others are of size 1 already
+            combined = combined / combined.std().clamp(min=_TINY)
+        return _GAIN * plan.urgency * combined
 
     def _explain(self, rollouts: Rollouts, settings: TrainSettings) -> str:
         """Return what the training needs, and what to change."""

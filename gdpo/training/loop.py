@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..errors import TrainingError
 from ..objective.objective import Objective
-from ..optimizers import make_optimizer
-from ..policies.adapter import read_adapter, write_adapter
+from ..policies.adapter import Adapter, read_adapter, write_adapter
 from ..policies.base import Base
 from ..progress import Progress
 from ..prompts import Prompt
@@ -23,15 +20,16 @@ from ..rewards.scoring import score_rewards
 from ..rollouts import Rollouts, sample
 from ..runs.checkpoints import renew_marks, save_checkpoint
 from ..runs.folder import Run
-from ..runs.record import StepRecord
+from ..runs.record import Figures, StepRecord
 from ..runs.restore import restore_checkpoint
 from ..settings import TrainSettings
 from ..to_json import to_json
 from ..update.reward_gradients import RewardGradients
 from . import records
+from .averaging import Average
 from .evaluations import Evaluations
 from .gradient import Parts, StepGradient
-from .schedule import derive_seed, learning_rate
+from .schedule import derive_seed
 from .standstill import Standstill
 
 # Completions of a step that are kept for reading.
@@ -63,10 +61,9 @@ class Loop:
         self._gradient = StepGradient(model, base, objective, settings, parts, progress.poll)
         self._director = self._gradient.director
         self._directed = self._director.state()  # after the last finished step
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(
-            settings.optimizer, self._parameters, settings.learning_rate
-        )
+        self._stepper = parts.stepper(model, objective, settings, progress.poll)
+        self._optimizer = self._stepper.optimizer
+        self._average = Average(self._optimizer)
 
     def advance(self, batch: list[Prompt]) -> None:
         """One optimiser step on a batch of B prompts."""
@@ -87,7 +84,7 @@ class Loop:
         products = found.gradients.inner_products().cpu()
         squared_norms = found.gradients.squared_norms.double().cpu()
         direction = self._director.measure(plan, products, squared_norms)
-        norm = self._update(found.gradients, step)
+        moved = self._update(found.gradients, rollouts, step)
         watch.lap("update")
 
         record: StepRecord = {
@@ -95,7 +92,8 @@ class Loop:
             **records.describe_rewards(self._objective.names, rewards),
             **records.describe_direction(self._objective, direction),
             **records.describe_completions(rollouts),
-            **records.describe_update(found, ratios, rollouts, norm, self._rate(step)),
+            **records.describe_update(found, ratios, rollouts),
+            **moved,
             **records.describe_cost(rollouts, watch, str(self._model.device)),
         }
         self._write(record, batch, rollouts, rewards)
@@ -105,7 +103,9 @@ class Loop:
     def evaluate(self) -> None:
         """Evaluate if it is due at this step, and see whether the run has converged."""
         if self._evaluations.is_due(self.step):
-            record = self._evaluations.add(self.step, self._model, self._tokenizer, self._progress)
+            about = self.step, self._model, self._tokenizer, self._progress
+            with self._average.shown():
+                record = self._evaluations.add(*about)
             self._run.append(record)
             self._renewed = True
             self._progress.record(dict(record))
@@ -118,6 +118,7 @@ class Loop:
             write_adapter(self._model, checkpoint.adapter)
             slots = {**self._optimizer.state_dict(), "state": checkpoint.slots}
             self._optimizer.load_state_dict(slots)
+            self._average.swap()
             self._director.restore(checkpoint.state["director"])
             self._directed = self._director.state()
             self.step = self._recorded = checkpoint.state["step"]
@@ -138,12 +139,19 @@ class Loop:
             return
         records = self._run.marks()
         if self.step != self._saved:
-            adapter, state = read_adapter(self._model), {"director": self._directed}
-            save_checkpoint(self._run.folder, self.step, adapter, self._optimizer, state, records)
+            folder, state = self._run.folder, {"director": self._directed}
+            with self._average.shown():
+                adapter = read_adapter(self._model)
+                save_checkpoint(folder, self.step, adapter, self._optimizer, state, records)
             self._saved = self.step
         elif self._renewed:
             renew_marks(self._run.folder, self.step, records)
         self._renewed = False
+
+    def adapter(self) -> Adapter:
+        """Return what the training has made so far: the average of its last policies."""
+        with self._average.shown():
+            return read_adapter(self._model)
 
     def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
         settings = self._settings
@@ -165,26 +173,12 @@ class Loop:
         scores = score_rewards(rewards, rows, rollouts.completions, self._progress.poll)  # (K, N)
         return scores.view(len(rewards), len(batch), group)
 
-    def _update(self, gradients: RewardGradients, step: int) -> float:
-        """Climb along the combined gradient; returns its norm before clipping."""
-        for parameter, gradient in zip(gradients.parameters, gradients.combined, strict=True):
-            parameter.grad = gradient.neg_().to(parameter.dtype)  # optimisers descend
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
-        if norm != norm or norm == float("inf"):
-            raise TrainingError(
-                f"The gradient of step {step} is not finite ({norm}); lower `learning_rate` or use bf16 or fp32."
-            )
-        rate = self._rate(step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+    def _update(self, gradients: RewardGradients, rollouts: Rollouts, step: int) -> Figures:
+        """Move the parameters; returns what the record says of it."""
         self._recorded = -1
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        moved = self._stepper.step(gradients, rollouts, step)
         self.step, self._directed = step, self._director.state()
-        return norm
-
-    def _rate(self, step: int) -> float:
-        return learning_rate(self._settings.learning_rate, step, self._settings.warmup_steps)
+        return moved
 
     def _write(
         self, record: StepRecord, batch: list[Prompt], rollouts: Rollouts, rewards: Tensor

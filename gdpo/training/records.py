@@ -75,16 +75,12 @@ def describe_completions(rollouts: Rollouts) -> Figures:
     }
 
 
-def describe_update(
-    found: Differentiated, ratios: Tensor, rollouts: Rollouts, norm: float, rate: float
-) -> Figures:
-    """Return what the backward pass found of the policy, and the step that was taken; ratios `(N, T)`."""
+def describe_update(found: Differentiated, ratios: Tensor, rollouts: Rollouts) -> Figures:
+    """Return what the backward pass found of the policy; ratios `(N, T)`."""
     return {
         "entropy": found.entropy,
         "sampler_gap": found.sampler_gap,
         "kl": kl_estimate(ratios, rollouts),
-        "grad_norm": norm,
-        "learning_rate": rate,
     }
 
 

@@ -13,7 +13,7 @@ import torch
 from ..allocator import returning_freed_memory
 from ..errors import TrainingError
 from ..objective.objective import Objective
-from ..policies.adapter import Adapter, read_adapter
+from ..policies.adapter import Adapter
 from ..policies.policy import Policy
 from ..progress import Progress
 from ..prompts import Prompt
@@ -112,7 +112,7 @@ def _make_steps(
     finally:
         loop.save()
         progress.write(folder)
-    return read_adapter(model)
+    return loop.adapter()
 
 
 def _check_steps(made: int, wanted: int, run: str) -> None:

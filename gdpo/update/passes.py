@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingError
+from ..optimizers import NATURAL
 from ..polling import polled
 from ..rollouts import Rollouts
 from ..settings import TrainSettings
@@ -60,6 +61,32 @@ def log_ratios(
     return ratios
 
 
+@torch.no_grad()
+def divergence(
+    model: Any,
+    rollouts: Rollouts,
+    settings: TrainSettings,
+    every: int,
+    poll: Callable[[], None] = lambda: None,
+) -> float:
+    """Return KL(sampled from || now) of the policy, in nats a completion, from every `every`-th completion.
+
+    exp(d) - 1 - d, with d = log pi(y) now - log pi(y) sampled, is never negative and unbiased (Schulman, 2020). Near 0 it
+    is d^2 / 2, whose mean is what a natural step predicts.
+    """
+    chosen = torch.arange(0, len(rollouts.lengths), every, device=rollouts.lengths.device)
+    total = torch.zeros((), dtype=torch.float64, device=rollouts.logprobs.device)
+    with polled(model, poll):
+        batches = plan(
+            model, rollouts, chosen, settings.micro_batch, settings.temperature, share=False
+        )
+        for rows, scores in _scored(model, rollouts, batches, settings.temperature):
+            width = scores.logprobs.shape[1]
+            moved = (scores.logprobs - rollouts.logprobs[rows, :width]).double().sum(1)
+            total += (moved.exp() - 1 - moved).sum()
+    return float(total / len(chosen))
+
+
 def differentiate(
     model: Any,
     rollouts: Rollouts,
@@ -69,6 +96,7 @@ def differentiate(
     poll: Callable[[], None],
     seed: int = 0,
     batches: Sequence[Batch] | None = None,
+    keep: torch.device | None = None,
 ) -> Differentiated:
     """Return the gradient (1/N) sum_i c_i s_i and the inner products of the rewards' gradients, in one backward pass.
 
@@ -86,12 +114,13 @@ def differentiate(
         poll: Called before each layer, forward and backward; may raise to stop.
         seed: Seed of the sketches' signs.
         batches: Micro-batches to use. If None, they are planned here.
+        keep: Device on which each completion's own score is kept; None: none is.
 
     Raises:
         TrainingError: The update's log-probabilities are not those of the sampling, or a matrix has no gradient.
     """
     count, device = len(combination), rollouts.logprobs.device
-    gradients = RewardGradients(model, combination, advantages, seed)
+    gradients = RewardGradients(model, combination, advantages, seed, keep)
     tokens = rollouts.lengths.sum()
     entropy, gap = torch.zeros((), device=device), torch.zeros((), device=device)
     with (
@@ -119,10 +148,11 @@ def differentiate(
 def plan_update(model: Any, rollouts: Rollouts, settings: TrainSettings) -> list[Batch]:
     """Return what passes together in `differentiate`.
 
-    With activation checkpointing prompts are not shared: transformers' layers have no cache then.
+    With activation checkpointing prompts are not shared: transformers' layers have no cache then. Nor are they where
+    every completion's own score is needed, of which the part that passes through a shared prompt cannot be told apart.
     """
     rows = torch.arange(len(rollouts.lengths), device=rollouts.lengths.device)
-    share = not settings.gradient_checkpointing
+    share = not settings.gradient_checkpointing and settings.optimizer != NATURAL
     return plan(model, rollouts, rows, settings.micro_batch, settings.temperature, share=share)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import TrainingError, shorten
+from .lora_linears import lora_linears
 
 
 class RewardGradients:
@@ -36,13 +37,22 @@ class RewardGradients:
         combined: Combined gradient (1/N) sum_i c_i s_i of each of them, of its shape.
         sketches: Gradients of the K rewards for each of them, signed and summed over the rank, `(K, long side)`.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
+        coefficients: c and the rewards' advantages, each over N, `(1 + K, N)`.
+        scores: s_i of all completions for each of them, `(N, out, in)`, in 16 bits where the model is; empty unless kept.
 
     All sums are kept in float32, or in float64 where the matrices are of it.
 
     Where prompts are shared (`shared_prompts.py`), sketches and norms leave out what passes through the shared rows.
     """
 
-    def __init__(self, model: Any, combination: Tensor, advantages: Tensor, seed: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        combination: Tensor,
+        advantages: Tensor,
+        seed: int,
+        keep: torch.device | None = None,
+    ) -> None:
         """Prepare to fill the buffers.
 
         Args:
@@ -50,12 +60,13 @@ class RewardGradients:
             combination: c, the advantages that the step follows, `(N,)`.
             advantages: A, `(K, N)`.
             seed: Seed of the sketches' signs; another one each step averages their error out.
+            keep: Device on which each completion's own score is kept; None: none is.
         """
         self._modules = lora_linears(model)
         weight = self._modules[0].weight
         kind = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
         rows = torch.cat([combination[None], advantages]) / len(combination)
-        self._coefficients = rows.to(**kind)  # (1 + K, N)
+        self.coefficients = rows.to(**kind)  # (1 + K, N)
         # Rows of the completions that are computed; None where the computed rows are no completions.
         self._rows: Tensor | None = torch.empty(0, dtype=torch.long)
         self.parameters = [module.weight for module in self._modules]
@@ -64,6 +75,7 @@ class RewardGradients:
             torch.zeros(len(advantages), max(w.shape), **kind) for w in self.parameters
         ]
         self.squared_norms = torch.zeros(len(combination), **kind)
+        self.scores = [] if keep is None else _room(model, self.parameters, len(combination), keep)
         self._silent = set(range(len(self._modules)))  # matrices that have not reported yet
         self._signs = _signs(max(w.numel() for w in self.parameters), seed).to(**kind)
 
@@ -134,7 +146,10 @@ class RewardGradients:
             # (n, out, T) @ (n, T, in): the gradient of each completion
             each = gradients.to(buffer).transpose(1, 2) @ inputs.to(buffer)
             self.squared_norms.index_add_(0, self._rows, each.flatten(1).square().sum(1))
-            chosen = self._coefficients[:, self._rows]  # (1 + K, n)
+            if self.scores:  # added, since a matrix may be used more than once in a pass
+                kept = self.scores[index]
+                kept.index_add_(0, self._rows.to(kept.device), each.to(kept))
+            chosen = self.coefficients[:, self._rows]  # (1 + K, n)
             together = torch.tensordot(chosen, each, dims=1)
             buffer.add_(together[0])
             sketch.add_(self.sketch(together[1:]))
@@ -146,6 +161,16 @@ class RewardGradients:
         signs = self._signs[: gradients[0].numel()].view(gradients.shape[1:])
         rank = 1 if gradients.shape[1] < gradients.shape[2] else 2
         return (gradients * signs).sum(rank)
+
+
+def _room(
+    model: Any, parameters: Sequence[Tensor], count: int, device: torch.device
+) -> list[Tensor]:
+    """Return room for `count` scores of each matrix, in 16 bits where the model computes in 16 bits."""
+    kind = model.get_input_embeddings().weight.dtype
+    if kind.itemsize > 2:
+        kind = torch.promote_types(parameters[0].dtype, torch.float32)
+    return [torch.zeros(count, *p.shape, dtype=kind, device=device) for p in parameters]
 
 
 def _signs(count: int, seed: int) -> Tensor:
@@ -168,26 +193,3 @@ class _ReportingLinear(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         ctx.report(inputs, gradients)
         return gradients @ weight, None, None
-
-
-def lora_linears(model: Any) -> list[Any]:
-    """Return the A and B matrices of the adapter that is being trained, as the linear modules they are.
-
-    Raises:
-        TrainingError: Something else is trainable, whose gradient would be lost.
-    """
-    modules = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and module.weight.requires_grad
-        and (".lora_A." in name or ".lora_B." in name)
-    ]
-    ours = {id(module.weight) for module in modules}
-    others = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in ours]
-    if others or not modules:
-        raise TrainingError(
-            f"Only the A and B matrices of plain LoRA can be trained. Found {others[:1] or 'none'}; "
-            "use an adapter without DoRA, bias or trained embeddings."
-        )
-    return modules

@@ -243,3 +243,26 @@ def test_auto_is_resolved_before_weighing(tiny_folder):
     weights, precision, device = config_weight_bytes(read_config(tiny_folder), "fp32", "cpu")
     assert (precision, device) == ("fp32", "cpu")
     assert weights == told(tiny_folder).parts["weights"]
+
+
+def test_scores_are_a_gradient_for_each_completion(tiny_folder):
+    """In the type that the model computes in; of an optimiser that needs none, none."""
+    natural = replace(SETTINGS, optimizer="natural")
+    parts = told(tiny_folder, natural).parts
+    assert parts["scores"] == 2 * 4 * parts["adapter"]  # 2 prompts of 4 completions
+    assert parts["optimiser"] == 3 * parts["adapter"]  # squares, direction and average
+    assert told(tiny_folder, natural, precision="bf16").parts["scores"] == parts["scores"] / 2
+    plain = told(tiny_folder).parts
+    assert (plain["scores"], plain["natural step"]) == (0, 0)
+
+
+def test_scores_that_do_not_fit_a_card_are_counted_in_main_memory(tiny_folder, monkeypatch):
+    natural = replace(SETTINGS, optimizer="natural", prompts_per_step=64)
+    monkeypatch.setattr("gdpo.memory.estimation.resolve_device", lambda device: device)
+    room = {"large": 2**40, "small": 1}
+    parts = {}
+    for size, free in room.items():
+        monkeypatch.setattr("gdpo.memory.estimation.free_memory", lambda _, free=free: (free, free))
+        parts[size] = told(tiny_folder, natural, precision="fp32", device="cuda").parts["scores"]
+    assert parts["large"] == 64 * 4 * told(tiny_folder, natural).parts["adapter"]
+    assert parts["small"] == 0

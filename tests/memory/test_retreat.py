@@ -11,7 +11,7 @@ import torch
 from memory_estimates import PROMPTS, SETTINGS, objective
 
 from gdpo.errors import TrainingError
-from gdpo.memory.retreat import Retreat
+from gdpo.memory.retreat import Limits, Retreat
 from gdpo.out_of_memory import is_out_of_memory
 from gdpo.policies.loading import load_policy
 from gdpo.runs.history import read_history
@@ -103,3 +103,32 @@ def test_the_second_time_ends_with_the_estimate_and_the_run_is_kept(tiny_folder,
     finished = run(folder, tiny_folder, None)
     assert len(read_history(folder)) == 2
     assert finished.policy.adapter is not None
+
+
+def refusing(seen: list):
+    """Passes for which there is never room."""
+
+    def fail(limits: Limits) -> None:
+        seen.append((limits.spills, limits.settings.micro_batch))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "device", "tried"),
+    [
+        ("natural", "cuda", [(False, 8), (True, 8), (True, 4)]),
+        ("natural", "cpu", [(False, 8), (False, 4)]),
+        ("adamw", "cuda", [(False, 8), (False, 4)]),
+    ],
+)
+def test_scores_leave_a_card_before_micro_batches_are_halved(optimizer, device, tried):
+    seen: list[tuple[bool, int]] = []
+    retreat = Retreat(replace(SETTINGS, optimizer=optimizer), device)
+    with pytest.raises(TrainingError, match="micro_batch 4"):
+        retreat.run(refusing(seen), lambda _settings: "")
+    assert seen == tried
+    with pytest.raises(TrainingError):  # nothing is left to try
+        retreat.run(refusing(seen), lambda _settings: "")
+    assert seen[len(tried) :] == tried[-1:]

@@ -113,3 +113,66 @@ def test_a_reward_that_never_scored_is_found_and_one_that_did_once_is_not():
     assert [(f.check, "'a'" in f.text) for f in diagnose(history)] == [("unscored", True)]
     history[3]["rewards"]["a"] = {"mean": 0.5, "std": 0.2, "dead_groups": 0.1}
     assert diagnose(history) == []
+
+
+def natural(steps: int = 20) -> list[dict]:
+    """A healthy run of natural steps: half of what each reward's direction promises is signal."""
+    more = {"step_kl": 0.3, "step_shortened": False, "signals": {"a": 0.5, "b": 0.5}}
+    return [{**record, **more} for record in healthy(steps)]
+
+
+def checks(history: list[dict]) -> list[str]:
+    return [finding.check for finding in diagnose(history)]
+
+
+def test_steps_without_signal_are_said_to_be_noise_and_no_longer_once_one_reward_has_some():
+    assert checks(natural()) == []
+    noise = change(natural(), 10, signals={"a": 0.04, "b": 0.0})
+    assert checks(noise) == ["noise"]
+    assert "raise group_size or prompts_per_step" in diagnose(noise)[0].text
+    # Of the last ten steps four still had 0.5.
+    assert checks(change(natural(), 14, signals={"a": 0.0, "b": 0.0})) == []
+    # The mean of b is 0.06: (4 * 0.15 + 6 * 0) / 10.
+    assert checks(change(noise, 16, signals={"a": 0.0, "b": 0.15})) == []
+    # 0.04: (4 * 0.1 + 6 * 0) / 10.
+    assert checks(change(noise, 16, signals={"a": 0.0, "b": 0.1})) == ["noise"]
+
+
+def test_noise_is_told_of_ten_steps_and_of_rewards_that_are_not_at_their_targets():
+    noise = change(natural(10), 0, signals={"a": 0.0, "b": 0.0})
+    assert checks(noise[:9]) == []
+    assert checks(noise) == ["noise"]
+    fine = change(noise, 0, signals={"a": 0.0, "b": 0.5})
+    assert checks(fine) == []
+    # b is there; only a is left, and a is noise.
+    assert checks(change(fine, 0, deficits={"a": 0.5, "b": 0.05})) == ["noise"]
+    # Both are there: nothing is wrong.
+    assert checks(change(fine, 0, deficits={"a": 0.05, "b": 0.05})) == []
+    # A reward that told no completion from another has no signal, and says nothing.
+    assert checks(change(noise, 0, signals={"a": None, "b": 0.0})) == ["noise"]
+    assert checks(change(noise, 0, signals={"a": None, "b": None})) == []
+
+
+def test_steps_that_went_too_far_are_told_from_the_third_in_ten_on():
+    history = natural()
+    for record in (history[4], history[10], history[19]):
+        record["step_shortened"] = True
+    assert checks(history) == []  # the first of them is too long ago
+    history[15]["step_shortened"] = True
+    assert checks(history) == ["step-far"]
+    assert "In 3 of the last 10 steps" in diagnose(history)[0].text
+    assert "lower step_size" in diagnose(history)[0].text
+    assert checks([*history, *natural(1)]) == []
+
+
+@pytest.mark.parametrize("values", [{"entropy": 0.1}, {"kl": 3.0}])
+def test_a_remedy_names_the_setting_that_the_run_s_optimiser_has(values):
+    (plain,), (found,) = (diagnose(change(run, 14, **values)) for run in (healthy(), natural()))
+    assert "ower learning_rate" in plain.text
+    assert "ower step_size" in found.text
+    assert not {"learning_rate", "max_grad_norm"} & set(found.text.replace(".", " ").split())
+
+
+def test_a_long_gradient_makes_no_natural_step_longer():
+    assert checks(change(healthy(), 14, grad_norm=8.0)) == ["gradient"]
+    assert checks(change(natural(), 14, grad_norm=8.0)) == []

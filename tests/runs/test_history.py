@@ -82,11 +82,23 @@ def test_a_longer_training_does_not_read_its_history_more_often(tiny_policy, tmp
     assert reads[0] == reads[1]
 
 
-def test_a_training_records_every_key_that_is_documented_and_no_other(tiny_policy, tmp_path):
-    train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run", heldout=PROMPTS[:2])
+# What only the steps of one kind of optimiser have.
+OWN_KEYS = {
+    "natural": {"step_kl", "step_kl_measured", "step_shortened", "signals"},
+    "adamw": {"learning_rate"},
+}
+
+
+@pytest.mark.parametrize("optimizer", OWN_KEYS)
+def test_a_training_records_every_key_that_is_documented_and_no_other(
+    optimizer, tiny_policy, tmp_path
+):
+    settings = replace(SETTINGS, optimizer=optimizer)
+    train(tiny_policy, PROMPTS, objective(), settings, tmp_path / "run", heldout=PROMPTS[:2])
     text = (tmp_path / "run" / "history.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
-    assert {key for line in lines for key in line} == get_type_hints(StepRecord).keys()
+    (others,) = (keys for name, keys in OWN_KEYS.items() if name != optimizer)
+    assert {key for line in lines for key in line} == get_type_hints(StepRecord).keys() - others
     records = read_history(tmp_path / "run")
     assert [record["step"] for record in records] == list(range(SETTINGS.steps + 1))
     merged = {}

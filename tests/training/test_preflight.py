@@ -346,7 +346,7 @@ def size(folder) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["natural", "adamw", "sgd"])
 def test_what_a_run_needs_on_the_disk_is_what_it_takes(
     tiny_policy, tmp_path, monkeypatch, optimizer
 ):

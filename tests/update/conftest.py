@@ -1,4 +1,4 @@
-"""What the tests of shared prompts share: a model in float64 and its completions."""
+"""Models in float64 and their completions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import pytest
 from prompt_groups import drawn
 from random_models import adapted, random_model
 from rounding import float64_throughout
+from separate_passes import training
+
+__all__ = ["exact", "llama", "training"]
 
 
 @pytest.fixture
