@@ -69,7 +69,7 @@ COMMANDS = {
         "Run a workflow that was saved in ComfyUI's API format, with ComfyUI's meaning.",
         "  python run.py workflow my_training.json\n"
         "  python run.py workflow my_training.json --set 5.steps=50 --set 5.run_name=shorter\n"
-        '  python run.py workflow my_training.json --set "GDPO Train.learning_rate=2e-4"',
+        '  python run.py workflow my_training.json --set "GDPO Train.step_size=0.2"',
     ),
     "test": (
         "Run the tests; further arguments go to pytest.",

@@ -21,7 +21,7 @@ from ..gdpo.training.fitting import PromptTokens
 from ..gdpo.training.trainer import train
 from .checks.exports import check_exports
 from .checks.guard import guarded
-from .checks.inputs import choice, socket, text, widget
+from .checks.inputs import Input, choice, socket, text, widget
 from .checks.memory_notice import before_training
 from .checks.paths import check_tree, name_verdict, resolve_output
 from .comfy import host, memory, progress
@@ -30,6 +30,8 @@ from .comfy.live import describe_run
 logger = logging.getLogger(__name__)
 
 CONTINUE, FRESH = "continue", "fresh"
+# Settings that came after `existing_run`: saved workflows hold the widgets' values by their positions.
+_LATER = ("step_size",)
 
 
 class GDPOTrain:
@@ -72,13 +74,14 @@ class GDPOTrain:
                     "GDPO_PROMPTS",
                     "Prompts that are not trained on: every eval_every steps the rewards are measured on them.",
                 ),
-                **{option.name: widget(option) for option in describe(TrainSettings)},
+                **_widgets(later=False),
                 "existing_run": choice(
                     [CONTINUE, FRESH],
                     f"{CONTINUE}: a run of this name with the same settings goes on where it stopped, or is re-used if "
                     f"it is finished; only steps may differ, and prompts that it has not used yet. {FRESH}: always begin a new run under the next free name. "
                     "No run is ever overwritten.",
                 ),
+                **_widgets(later=True),
             },
             "hidden": {"unique_id": "UNIQUE_ID", "workflow": "PROMPT"},
         }
@@ -126,6 +129,12 @@ class GDPOTrain:
         shown = to_json(describe_run(folder, read_history(folder), chosen.steps))
         ui = {"text": [told, *asked.tables], "gdpo_runs": [shown]}
         return {"ui": ui, "result": (result.policy, result)}
+
+
+def _widgets(*, later: bool) -> dict[str, Input]:
+    """The settings as widgets: those of `_LATER`, or all others."""
+    options = describe(TrainSettings)
+    return {one.name: widget(one) for one in options if (one.name in _LATER) == later}
 
 
 class _Asked:

@@ -1,7 +1,7 @@
 // @ts-check
 // The live chart: where its panels are, and what is below a pointer.
 
-import { COLOURS, DASHES, rewardNames } from "./chart_data.mjs";
+import { COLOURS, DASHES, rewardNames, series } from "./chart_data.mjs";
 import { LEFT, TITLE, round, shape } from "./chart_frame.mjs";
 import { ROW, drawKey, drawMap } from "./chart_map.mjs";
 import * as panels from "./chart_panels.mjs";
@@ -16,6 +16,7 @@ import { scale, visible } from "./chart_shapes.mjs";
 
 const GAP = 9;
 const LEAST = { rewards: 110, middle: 96, small: 46 };
+const FOUR_ABREAST = 360; // pixels of width from which four small panels stand side by side
 
 /**
  * The whole chart.
@@ -36,12 +37,16 @@ export function drawChart(runs, width, height, ground) {
   const plan = { runs: runs.slice(0, DASHES.length), names, colours, last };
   const columns = width >= 360 && names.length > 3 ? 2 : 1;
   const keyRows = Math.ceil(names.length / columns) + (runs.length > 1 ? plan.runs.length : 0);
-  const fixed = 3 * TITLE + keyRows * ROW + 3 * GAP + 14;
+  const drawSmall = smallPanels(plan.runs);
+  const abreast = drawSmall.length > 3 && width < FOUR_ABREAST ? 2 : drawSmall.length;
+  const smallRows = Math.ceil(drawSmall.length / abreast);
+  const between = (smallRows - 1) * (LEAST.small + TITLE + GAP);
+  const fixed = 3 * TITLE + keyRows * ROW + 3 * GAP + 14 + between;
   const free = Math.max(0, height - fixed - LEAST.rewards - LEAST.middle - LEAST.small);
   const size = {
     rewards: LEAST.rewards + free * 0.42,
     middle: LEAST.middle + free * 0.38,
-    small: LEAST.small + free * 0.2,
+    small: LEAST.small + (free * 0.2) / smallRows,
   };
 
   let y = TITLE;
@@ -54,11 +59,14 @@ export function drawChart(runs, width, height, ground) {
   const weights = panels.drawWeights(plan, { x: LEFT, y, w: mapLeft - LEFT - 34, h: size.middle });
   const map = drawMap(plan, { x: mapLeft, y, w: side, h: size.middle + 6 });
   y += size.middle + GAP + TITLE;
-  const third = (width - 4) / 3;
-  const small = [panels.drawDispersion, panels.drawLength, panels.drawTruncated].map((draw, n) =>
-    draw(plan, { x: n * third + LEFT, y, w: third - LEFT - 8, h: size.small }),
-  );
-  y += size.small + 4;
+  const part = (width - 4) / abreast;
+  const pitch = size.small + GAP + TITLE;
+  const small = drawSmall.map((draw, n) => {
+    const top = y + Math.floor(n / abreast) * pitch;
+    const left = (n % abreast) * part + LEFT;
+    return draw(plan, { x: left, y: top, w: part - LEFT - 8, h: size.small });
+  });
+  y += (smallRows - 1) * pitch + size.small + 4;
   const parts = [rewards, weights, ...small];
   return {
     shape: shape("g", {}, ...parts.map((part) => part.shape), key, map.shape),
@@ -66,6 +74,13 @@ export function drawChart(runs, width, height, ground) {
     cells: map.cells,
     height: Math.ceil(y),
   };
+}
+
+/** What is drawn small below the others; the step where a record has one. @param {Run[]} runs */
+function smallPanels(runs) {
+  const stepped = runs.some((run) => series(run.records, "step_kl").some((one) => one !== null));
+  const all = [panels.drawDispersion, panels.drawLength, panels.drawTruncated];
+  return stepped ? [...all, panels.drawStep] : all;
 }
 
 /**

@@ -136,6 +136,27 @@ export function drawTruncated(plan, box) {
 }
 
 /**
+ * How far each natural step changed the policy, and how far it was to; the latter of one run alone, or there would be
+ * too many dashes.
+ *
+ * @param {Plan} plan
+ * @param {Box} box
+ */
+export function drawStep(plan, box) {
+  const single = plan.runs.length === 1;
+  const predicted = single ? data.series(plan.runs[0].records, "step_kl") : [];
+  const measured = plan.runs.flatMap((run) => data.series(run.records, "step_kl_measured"));
+  const top = Math.max(0, ...[...predicted, ...measured].map((value) => value ?? 0)) || 1;
+  const note = single && box.w > 170 ? "nats, dashed: predicted" : "nats";
+  return panel(plan, box, { title: "Step", note, range: [0, top * 1.1] }, (x, y) => [
+    ...(single
+      ? [curve(plan.runs[0], predicted, x, y, { stroke: ALARM, "stroke-dasharray": "4 3" })]
+      : []),
+    ...plain(plan, x, y, "step_kl_measured"),
+  ]);
+}
+
+/**
  * @param {Plan} plan
  * @param {(step: number) => number} x
  * @param {(value: number) => number} y

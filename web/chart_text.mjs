@@ -55,7 +55,17 @@ export function pace(run) {
 }
 
 /**
- * What is known of a step, as rows of a table: for each reward training, held-out and weight, then the rest.
+ * Titles of the columns that `rowsAt` gives for each reward, after its name.
+ *
+ * @param {StepRecord} record
+ * @returns {string[]}
+ */
+export function columnsAt(record) {
+  return ["training", "held-out", "weight", ...(record.signals ? ["signal"] : [])];
+}
+
+/**
+ * What is known of a step, as rows of a table: for each reward what `columnsAt` says, then the rest.
  *
  * @param {StepRecord} record
  * @param {string[]} names of the rewards
@@ -70,6 +80,7 @@ export function rowsAt(record, names) {
       at("rewards", name, "mean"),
       at("eval", "rewards", name, "mean"),
       at("weights", name),
+      ...(record.signals ? [formatShare(series([record], "signals", name)[0])] : []),
     ],
   }));
   /** @type {[string, string][]} */
@@ -79,6 +90,8 @@ export function rowsAt(record, names) {
     ["truncated", formatShare(series([record], "truncated")[0])],
     ["tokens/s", at("tokens_per_second")],
   ];
+  if (record.step_kl !== undefined)
+    rest.push(["step, predicted", at("step_kl")], ["step, measured", at("step_kl_measured")]);
   return [...rewards, ...rest.map((cells) => ({ reward: null, cells }))];
 }
 

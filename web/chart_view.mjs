@@ -247,7 +247,7 @@ export class ChartView {
       if (!near) continue;
       const title =
         this.runs.length > 1 ? `${cut(run.name, 20)}, step ${near.step}` : `step ${near.step}`;
-      table.append(row([title, "training", "held-out", "weight"], GREY));
+      table.append(row([title, ...text.columnsAt(near)], GREY));
       for (const { reward, cells } of text.rowsAt(near, names)) {
         if (reward === null && this.runs.length > 1) continue;
         table.append(row([cut(cells[0], 24), ...cells.slice(1)], INK));

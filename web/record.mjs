@@ -52,6 +52,10 @@
  * @property {number | null} [tokens_per_second]
  * @property {Seconds} [seconds]
  * @property {boolean} [converged]
+ * @property {number | null} [step_kl] divergence that a natural step was to bring, in nats per completion
+ * @property {number | null} [step_kl_measured] the divergence that it brought
+ * @property {Record<string, number | null>} [signals] share of each reward's direction that held for prompts that were
+ *   left out, by the reward's name, 0 to 1
  */
 
 /**

@@ -27,6 +27,7 @@ _TEXT = 1500  # characters of a sample that are shown
 SENT = (
     *("step", "rewards", "eval", "weights", "preferences", "cosines", "dispersion"),
     *("dispersion_floor", "length", "truncated", "tokens_per_second", "seconds", "converged"),
+    *("step_kl", "step_kl_measured", "signals"),
 )
 
 Message = dict[str, Any]

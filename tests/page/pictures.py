@@ -152,7 +152,7 @@ def make(page, folder: Path, steps: int) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(message)s")
     parser = argparse.ArgumentParser(description="Makes the README's pictures in ComfyUI's page.")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--dom", action="store_true", help="the newer rendering of nodes")
     parser.add_argument("--light", action="store_true")

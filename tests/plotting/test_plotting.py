@@ -13,6 +13,7 @@ from gdpo.errors import TrainingError
 from gdpo.plotting import figure as plotting
 from gdpo.plotting.data import COLOURS, MARKERS, FigureContent, PlottedRun, _readable, smooth
 from gdpo.plotting.figure import plot_convergence
+from gdpo.plotting.panels import draw_step, small_panels
 
 
 @pytest.fixture(autouse=True)
@@ -232,3 +233,26 @@ def test_names_that_no_font_can_show_are_replaced_by_their_number():
     assert _readable("abcabcabc", "reward 1", 5, latin) == "abca…"
     both = {**latin, "another": {ord(letter) for letter in "丁寧さ"}}
     assert _readable("丁寧さabc", "reward 1", 22, both) == "丁寧さabc"
+
+
+def test_the_step_has_a_panel_where_a_run_has_natural_steps():
+    plain = history(("a",))
+    natural = [{**one, "step_kl": 0.3, "step_kl_measured": 0.25} for one in plain]
+    empty = [{**one, "step_kl": None} for one in plain]
+    expected = {"plain": 5, "natural": 6, "empty": 5, "both": 6}
+    runs = {"plain": [plain], "natural": [natural], "empty": [empty], "both": [plain, natural]}
+    for name, records in runs.items():
+        content = FigureContent.of({str(n): one for n, one in enumerate(records)})
+        assert len(small_panels(content)) == expected[name], name
+        assert plot_convergence({str(n): one for n, one in enumerate(records)}).any()
+
+
+def test_a_step_is_drawn_as_predicted_and_as_measured_and_predicted_of_one_run_alone():
+    from matplotlib.figure import Figure
+
+    records = [{**one, "step_kl": 0.3, "step_kl_measured": 0.25} for one in history(("a",))]
+    for count, expected in ((1, [0.3, 0.25]), (2, [0.25, 0.25])):
+        axes = Figure().add_subplot()
+        draw_step(axes, FigureContent.of({str(n): records for n in range(count)}))
+        curves = [curve.get_ydata() for curve in axes.get_lines()]
+        assert [set(heights) for heights in curves if len(heights)] == [{y} for y in expected]

@@ -38,12 +38,15 @@ const drawn = (runs, ground = WHITE) => drawChart(runs, 420, 380, ground);
 const texts = (drawing) =>
   [...all(drawing.shape)].filter((one) => one.tag === "text").map((one) => one.children[0]);
 
-test("all panels are there, each on an area of its own", () => {
-  const drawing = drawn([made(20, 3)]);
-  for (const title of ["Rewards", "Weights", "Conflicts", "Dispersion", "Length", "Truncated"])
-    assert.ok(texts(drawing).includes(title), title);
+/** The same run of natural steps: half of what was predicted came. */
+const natural = (run, kl = 0.4) => ({
+  ...run,
+  records: run.records.map((one) => ({ ...one, step_kl: kl, step_kl_measured: kl / 2 })),
+});
+
+/** Each plot has an area of its own within the chart. */
+function assertApart(drawing, width) {
   const boxes = drawing.plots;
-  assert.equal(boxes.length, 5);
   for (const one of boxes)
     for (const other of boxes)
       if (one !== other)
@@ -53,11 +56,43 @@ test("all panels are there, each on an area of its own", () => {
             one.y + one.h <= other.y ||
             other.y + other.h <= one.y,
         );
-  assert.ok(
-    boxes.every(
-      (box) => box.x >= 0 && box.w > 40 && box.x + box.w <= 420 && box.y + box.h <= drawing.height,
-    ),
-  );
+  for (const box of boxes)
+    assert.ok(
+      box.x >= 0 && box.w > 40 && box.x + box.w <= width && box.y + box.h <= drawing.height,
+    );
+}
+
+test("all panels are there, each on an area of its own", () => {
+  const drawing = drawn([made(20, 3)]);
+  for (const title of ["Rewards", "Weights", "Conflicts", "Dispersion", "Length", "Truncated"])
+    assert.ok(texts(drawing).includes(title), title);
+  assert.ok(!texts(drawing).includes("Step"));
+  assert.equal(drawing.plots.length, 5);
+  assertApart(drawing, 420);
+});
+
+for (const width of [260, 359, 360, 420])
+  test(`natural steps have a panel too, in a chart ${width} pixels wide`, () => {
+    const drawing = drawChart([made(20, 3, "plain"), natural(made(20, 3))], width, 380, WHITE);
+    assert.ok(texts(drawing).includes("Step"));
+    assert.equal(drawing.plots.length, 6);
+    assertApart(drawing, width);
+  });
+
+test("a step's divergence is drawn as predicted and as measured, predicted of one run alone", () => {
+  const heights = (runs) => {
+    const drawing = drawn(runs);
+    const box = drawing.plots.at(-1);
+    const tops = [...all(drawing.shape)]
+      .map((one) => /^M(\S+) (\S+)L/.exec(one.attrs.fill === "none" ? one.attrs.d : ""))
+      .filter((found) => found && Number(found[1]) >= box.x && Number(found[2]) >= box.y)
+      .map((found) => (box.y + box.h - Number(found[2])) / box.h);
+    return tops.map((share) => Math.round(share * 100) / 100);
+  };
+  // The axis ends a tenth above the largest number: 0.4 / 0.44 and 0.2 / 0.44.
+  assert.deepEqual(heights([natural(made(2, 1))]), [0.91, 0.45]);
+  // 0.2 / 0.22 of both.
+  assert.deepEqual(heights([natural(made(2, 1)), natural(made(2, 1, "b"))]), [0.91, 0.91]);
 });
 
 for (const [what, runs] of [
@@ -66,6 +101,8 @@ for (const [what, runs] of [
   ["sixteen rewards", [made(30, 16)]],
   ["four runs", [made(20, 3, "a"), made(10, 3, "b"), made(5, 2, "c"), made(1, 1, "d")]],
   ["2000 steps", [made(2000, 3)]],
+  ["natural steps", [natural(made(20, 3)), natural(made(5, 3, "b"), null)]],
+  ["steps that change nothing", [natural(made(3, 2), 0)]],
   [
     "nulls and rubbish",
     [

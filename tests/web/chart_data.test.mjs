@@ -169,6 +169,20 @@ test("hovering shows each reward and then the rest", () => {
   );
 });
 
+test("hovering a natural step shows the signal of each reward, and how far the step went", () => {
+  const signals = { a: 0.456, b: null };
+  const shown = step(1, 0.5, { signals, step_kl: 0.3, step_kl_measured: 0.28 });
+  assert.deepEqual(text.columnsAt(shown), ["training", "held-out", "weight", "signal"]);
+  assert.deepEqual(text.columnsAt(step(1)), ["training", "held-out", "weight"]);
+  const [a, b, ...rest] = text.rowsAt(shown, ["a", "b"]);
+  assert.deepEqual(a.cells, ["a", "0.50", "–", "–", "46 %"]);
+  assert.deepEqual(b.cells, ["b", "–", "–", "–", "–"]);
+  assert.deepEqual(
+    rest.slice(-2).map((row) => row.cells.join(" ")),
+    ["step, predicted 0.30", "step, measured 0.28"],
+  );
+});
+
 test("two rewards are described by their cosine and the area between them", () => {
   assert.equal(
     text.aboutPair("a", "b", -0.6),
