@@ -123,7 +123,7 @@ def run(steps: int) -> Comparison:
     from gdpo.starter import MODEL_DIR, TRAIN_PROMPTS
 
     objective = combine_rewards([Reward(kind, SCORERS[kind]()) for kind in KINDS])
-    settings = TrainSettings(steps=steps, max_new_tokens=48, learning_rate=1e-3)
+    settings = TrainSettings(steps=steps, max_new_tokens=48, optimizer="adamw", learning_rate=1e-3)
     policy = load_policy(MODEL_DIR, precision="fp32", device="cpu")
     comparison = Comparison(objective)
     parts = Parts(comparison.director(), comparison.differentiate)

@@ -28,6 +28,7 @@ SIZES = {
     },
 }
 SETTINGS = {
+    "optimizer": "adamw",
     "learning_rate": 7e-4,
     "lora_rank": 16,
     "lora_alpha": 32,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.batches import Batch
+from benchmarks.common.natural_update import natural
 from gdpo.objective import advantages
 from gdpo.update import micro_batches
 from gdpo.update.logprobs import score_tokens
@@ -85,9 +86,16 @@ WAYS: dict[str, Callable[[Batch], list[Tensor]]] = {
 }
 
 
+NATURAL = "natural"
+UPDATES = (*WAYS, NATURAL)
+
+
 def update(way: str, batch: Batch) -> None:
-    """Make a whole update in one of the `WAYS`."""
-    step(batch, WAYS[way](batch))
+    """Make a whole update, one of `UPDATES`."""
+    if way == NATURAL:
+        natural(batch)
+    else:
+        step(batch, WAYS[way](batch))
 
 
 def step(batch: Batch, gradients: list[Tensor]) -> None:

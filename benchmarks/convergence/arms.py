@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,54 +12,13 @@ from gdpo.objective import advantages, weighting
 from gdpo.objective.director import Director, smooth
 from gdpo.objective.gramian import positive_semidefinite
 from gdpo.objective.methods import METHODS, Method, Scores, weighted_sum
-from gdpo.objective.objective import Objective, combine_rewards
+from gdpo.objective.objective import Objective
 from gdpo.objective.projection import project
 from gdpo.objective.weighting import Weighting
-from gdpo.rewards.reward import Reward
-from gdpo.settings import TrainSettings
 from gdpo.training.trainer import Parts
 
-
-@dataclass(frozen=True)
-class Arm:
-    """How the rewards of a run are trained.
-
-    Attributes:
-        method, weighting, floor: As in `combine_rewards`.
-        parts: Parts of a step, as in `train`.
-        gate: True if brevity counts only where the answer is right.
-        settings: Differences from the budget's settings; the rollouts of a step stay as many.
-    """
-
-    method: str | Method = "gdpo"
-    weighting: str | Weighting = "directed"
-    floor: float = 0.7
-    parts: Parts = field(default_factory=Parts)
-    gate: bool = False
-    settings: tuple[tuple[str, Any], ...] = ()
-
-    def objective(self, rewards: Sequence[Reward]) -> Objective:
-        """Return the rewards under this arm."""
-        if self.gate:
-            rewards = _gated(rewards)
-        return combine_rewards(
-            rewards, method=self.method, weighting=self.weighting, dispersion_floor=self.floor
-        )
-
-    def change(self, settings: TrainSettings) -> TrainSettings:
-        """Return the settings under this arm."""
-        return replace(settings, **dict(self.settings))
-
-
-def _gated(rewards: Sequence[Reward]) -> list[Reward]:
-    """Brevity counts where the first reward, the right answer, was earned."""
-    gate = rewards[0]
-    return [
-        replace(r, gate=gate, gate_threshold=gate.scorer.value_range[1])
-        if r.name.startswith("brevity")
-        else r
-        for r in rewards
-    ]
+from .arm import Arm
+from .natural_arms import EXCHANGED, GATED, LEADING, NATURAL
 
 
 def _group_scores(scores: Scores) -> Tensor:
@@ -153,6 +111,11 @@ def _gdpo(name: str, **changes: Any) -> Method:
 _WHOLE = Weighting("as a whole", "the step is projected as a whole", _as_a_whole)
 _LOUD = Weighting("loud", "maintenance by preference", _directed_loudly, working=_loud)
 
+
+def _patient(arm: Arm) -> Arm:
+    return replace(arm, settings=(*arm.settings, ("steps", 900)))
+
+
 MAIN: dict[str, Arm] = {
     "group_dpo": Arm("group_dpo", "fixed", 0.0),
     "grpo": Arm("grpo", "fixed", 0.0),
@@ -185,10 +148,10 @@ ABLATIONS: dict[str, Arm] = {
 }
 # Whether ten rewards are slow or out of reach.
 PATIENT: dict[str, Arm] = {
-    f"{name}, 900 steps": replace({**MAIN, **ABLATIONS}[name], settings=(("steps", 900),))
-    for name in ("group_dpo", "gdpo_decoupled", "saturation_aware", "gdpo")
+    f"{name}, 900 steps": _patient({**MAIN, **NATURAL, **ABLATIONS}[name])
+    for name in ("group_dpo", "gdpo_decoupled", "saturation_aware", "gdpo", LEADING)
 }
-ARMS = {**MAIN, **ABLATIONS, **PATIENT}
+ARMS = {**MAIN, **NATURAL, **ABLATIONS, **EXCHANGED, **GATED, **PATIENT}
 # On every task: other forms of `gdpo`, progress without the gradients' directions, and the best of the others.
 EVERYWHERE = (
     *MAIN,
@@ -197,5 +160,8 @@ EVERYWHERE = (
     "gdpo, step as a whole, smoothed",
     "gdpo, progress by prompt",
     "saturation_aware",
+    *NATURAL,
 )
+# Told apart by twice as many seeds.
+LEADERS = (LEADING, "gdpo", "saturation_aware")
 ABLATED = "support5"

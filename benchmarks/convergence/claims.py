@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .measures import describe, end
+from .natural_arms import LEADING
 from .tasks import TASKS
 
 Records = Sequence[dict[str, Any]]
-OURS, THEIRS = "gdpo", "group_dpo"
+OURS, THEIRS = LEADING, "group_dpo"
 # The support assistant of the article: accuracy, politeness, brevity.
 _ASSISTANT = "support3"
 
@@ -23,7 +24,7 @@ def claims(
         records: Records of the usual tasks.
         ideals: Rewards of the ideal replies, for each task.
         noise: Mean path per step of a frozen policy.
-        against: `gdpo` against each other method, run by run.
+        against: The leading arm against each other one, run by run.
     """
     chosen = {a: [r for r in records if r["arm"] == a] for a in (OURS, THEIRS)}
     if THEIRS not in against or not all(chosen.values()):
@@ -91,7 +92,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     """Markdown, one line a claim."""
     lines = [f"| {row['claim']} | {row['found']} |" for row in rows]
     return "\n".join([
-        f"| the article, `gdpo` against `{THEIRS}` | found |",
+        f"| the article, `{OURS}` against `{THEIRS}` | found |",
         "| --- | --- |",
         *lines,
     ])

@@ -179,6 +179,12 @@ def _time(record: dict[str, Any], ideals: dict[str, list[float]]) -> int | None:
     return converged_at(record["steps"], record["means"], wanted)
 
 
+def steps_to_convergence(record: dict[str, Any], ideals: dict[str, list[float]]) -> int:
+    """Return the step at which a run converged; its last one if it never did."""
+    found = _time(record, ideals)
+    return record["steps"][-1] if found is None else found
+
+
 def describe(
     records: Sequence[dict[str, Any]], ideals: dict[str, list[float]], noise: float
 ) -> dict[str, Any]:

@@ -17,10 +17,13 @@ from gdpo.policies.policy import Policy
 from gdpo.rewards.reward import Reward
 from gdpo.runs.history import read_history
 from gdpo.settings import TrainSettings
+from gdpo.starter import MODEL_DIR
 from gdpo.training.trainer import train
 
-from .arms import ARMS, Arm
-from .tasks import TASKS
+from .arm import Arm
+from .arms import ARMS
+from .desk import DeskTask
+from .tasks import TASKS, Task
 from .world import LONGEST_REPLY, make_base
 
 # Policies that runs start from, made once; `output` is not part of the repository.
@@ -32,6 +35,7 @@ SETTINGS = TrainSettings(
     prompts_per_step=8,
     group_size=16,
     max_new_tokens=LONGEST_REPLY,
+    optimizer="adamw",
     learning_rate=5e-3,
     lora_rank=8,
     lora_alpha=16,
@@ -39,6 +43,8 @@ SETTINGS = TrainSettings(
     eval_every=5,
     checkpoint_every=1_000_000,
 )
+DESK = DeskTask()
+EVERY_TASK: dict[str, Task | DeskTask] = {**TASKS, DESK.name: DESK}
 # A frozen policy's evaluations show what is noise.
 FROZEN = 1e-8
 
@@ -60,11 +66,11 @@ class Case:
 
 def run(case: Case, policy: Policy, settings: TrainSettings = SETTINGS) -> dict[str, Any]:
     """Train, and return the case with the evaluations: means in shares of the range, and lengths."""
-    task = TASKS[case.task]
+    task = EVERY_TASK[case.task]
     rewards = task.rewards(case.preference, case.seed)
     arm = ARMS.get(case.arm, Arm())
     objective = arm.objective(_only(case.arm, rewards))
-    settings = _settings(case, arm, settings)
+    settings = _settings(case, arm, task.settings(settings))
     train_on, held_out = task.prompts()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,9 +124,9 @@ def _directions(records: list[dict[str, Any]], every: int) -> dict[str, Any]:
     }
 
 
-def load_base(folder: Path, *, rare: bool) -> Policy:
-    """Return the policy that runs start from, made if it is not there yet."""
-    path = make_base(folder / ("rare" if rare else "usual"), rare=rare)
+def load_base(folder: Path, base: str) -> Policy:
+    """Return a policy that runs start from, made if it is not there yet."""
+    path = MODEL_DIR if base == DESK.base else make_base(folder / base, base)
     return load_policy(path, precision="fp32", device="cpu")
 
 
@@ -131,7 +137,7 @@ def in_pool(case: Case) -> dict[str, Any]:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
-    policy = load_base(WORK, rare=TASKS[case.task].rare)
+    policy = load_base(WORK, EVERY_TASK[case.task].base)
     return run(case, policy)
 
 

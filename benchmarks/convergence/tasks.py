@@ -15,6 +15,7 @@ from gdpo.options import option
 from gdpo.prompts import Prompt
 from gdpo.rewards.reward import Reward
 from gdpo.rewards.scorer import Completion
+from gdpo.settings import TrainSettings
 
 from .world import FILLERS, LONGEST_REPLY, PROBLEMS, all_prompts
 
@@ -22,7 +23,7 @@ _HELD_OUT = 100
 # Each scale is drawn between these, evenly in its logarithm, by the run's seed.
 _SCALES = (0.1, 10.0)
 # A mis-set preference: one reward is asked for this many times too loudly.
-_TOO_LOUD = 8.0
+TOO_LOUD = 8.0
 PREFERENCES = ("equal", "mis-set")
 
 
@@ -125,7 +126,7 @@ class Task:
         loud: The measure that a mis-set preference asks for too loudly.
         ideal: The ideal reply to a prompt.
         equal_scales: True if all rewards have scale 1.
-        rare: True if the policy is the one whose answers are rarely right.
+        base: The policy to start from, one of `world.BASES`.
     """
 
     name: str
@@ -133,12 +134,21 @@ class Task:
     loud: str
     ideal: Callable[[str], str]
     equal_scales: bool = False
-    rare: bool = False
+    base: str = "usual"
+
+    @property
+    def rare(self) -> bool:
+        """Tell whether right answers are rare at the start."""
+        return self.base != "usual"
 
     def prompts(self) -> tuple[list[Prompt], list[Prompt]]:
         """Those to train on and those held out."""
         found = [Prompt((("user", text),)) for text in all_prompts()]
         return found[:-_HELD_OUT], found[-_HELD_OUT:]
+
+    def settings(self, settings: TrainSettings) -> TrainSettings:
+        """Return the benchmark's settings as they are."""
+        return settings
 
     def rewards(self, preference: str, seed: int) -> list[Reward]:
         """Return the rewards of a run: scales by its seed, preferences equal or one of them too loud."""
@@ -149,7 +159,7 @@ class Task:
             scale = 1.0 if self.equal_scales else low * (high / low) ** rng.random()
             loud = preference == "mis-set" and measure == self.loud
             made.append(
-                Reward(measure, Measured(measure, scale), preference=_TOO_LOUD if loud else 1.0)
+                Reward(measure, Measured(measure, scale), preference=TOO_LOUD if loud else 1.0)
             )
         return made
 
@@ -193,6 +203,7 @@ TASKS = {
         Task("support5", _FIVE, "brevity8", _ideal_support),
         Task("steps5", _STEPS, "brevity10", _ideal_steps),
         Task("support10", _TEN, "brevity11", _ideal_ten),
-        Task("rare5", _FIVE, "brevity8", _ideal_support, rare=True),
+        Task("rare5", _FIVE, "brevity8", _ideal_support, base="rare"),
+        Task("rarer5", _FIVE, "brevity8", _ideal_support, base="rarer"),
     )
 }

@@ -33,8 +33,9 @@ COMPLAINTS = ("fails", "hangs", "broke", "sticks", "stopped")
 OTHERS = ("hello", "bye", "team", "guide", "first", "then", "?")
 PAD, END = "<pad>", "<end>"
 
-# How often the pretraining, after its lessons,'s replies do what a reward asks for.
-RIGHT_SHARE, RARE_SHARE, WRONG_SHARE = 0.2, 0.0, 0.3
+# The bases: shares of the pretraining's replies, after its lessons, that have the problem's fix, and any problem's. The
+# latter is right by luck in a tenth: in 3 and in 1 of 100 replies where there are no others.
+BASES = {"usual": (0.2, 0.3), "rare": (0.0, 0.3), "rarer": (0.0, 0.1)}
 LONGEST_REPLY = 16
 
 _STEPS, _LESSONS, _BATCH, _RATE = 900, 300, 64, 4e-3
@@ -65,12 +66,12 @@ def all_prompts() -> list[str]:
     return texts
 
 
-def reply(prompt: str, rng: random.Random, right: float) -> str:
-    """Return a reply as the pretraining has them."""
+def reply(prompt: str, rng: random.Random, right: float, guessed: float) -> str:
+    """Return a reply as the pretraining has them; the shares are those of `BASES`."""
     problem = prompt.split()[1]
     words = [_loose_word(rng, problem) for _ in range(rng.randint(1, 12))]
     draw = rng.random()
-    if draw < right + WRONG_SHARE:
+    if draw < right + guessed:
         fix = PROBLEMS[problem] if draw < right else rng.choice(list(PROBLEMS.values()))
         place = rng.randint(0, len(words))
         words[place:place] = fix if rng.random() < 0.5 else ("first", fix[0], "then", fix[1])
@@ -92,20 +93,20 @@ def _framed(words: list[str], rng: random.Random) -> str:
     return " ".join(words[: LONGEST_REPLY - 1])
 
 
-def _pairs(right: float) -> Iterator[tuple[str, str]]:
+def _pairs(right: float, guessed: float) -> Iterator[tuple[str, str]]:
     rng, prompts = random.Random(1), all_prompts()
     for count in itertools.count():
         share = 1.0 if count < _LESSONS * _BATCH else right  # what is right is learnt first
         prompt = rng.choice(prompts)
-        yield prompt, reply(prompt, rng, share)
+        yield prompt, reply(prompt, rng, share, guessed)
 
 
-def make_base(folder: Path, *, rare: bool) -> Path:
-    """Pretrain the policy and write it as a Hugging Face folder, unless it is there.
+def make_base(folder: Path, base: str) -> Path:
+    """Pretrain a policy and write it as a Hugging Face folder, unless it is there.
 
     Args:
         folder: Folder of the model.
-        rare: True if right answers are twenty times rarer.
+        base: One of `BASES`.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -120,7 +121,7 @@ def make_base(folder: Path, *, rare: bool) -> Path:
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-    pairs = _pairs(RARE_SHARE if rare else RIGHT_SHARE)
+    pairs = _pairs(*BASES[base])
     for _ in range(_STEPS):
         rows = [next(pairs) for _ in range(_BATCH)]
         tokens = [[ids[w] for w in p.split()] + [ids[w] for w in r.split()] + [1] for p, r in rows]

@@ -22,7 +22,7 @@ from benchmarks.common.batches import Batch, make_batch, make_optimizer, random_
 from benchmarks.common.children import answer
 from benchmarks.common.models import RANK, device_name, starter
 from benchmarks.common.peaks import peak_mb, reset_peak, resident_mb
-from benchmarks.common.updates import WAYS, seconds_of, update
+from benchmarks.common.updates import UPDATES, seconds_of, update
 from gdpo.prompts import load_prompts
 from gdpo.rollouts import Rollouts, sample
 from gdpo.settings import TrainSettings
@@ -61,6 +61,7 @@ def times(
         for batch in batches.values():
             update("plain", batch)  # warms up
             update("one_pass", batch)
+            update("natural", batch)
         for number in range(rounds):
             begin = time.perf_counter()
             rollouts = _sample(model, tokenizer)
@@ -90,9 +91,9 @@ def adapter(device: str) -> dict[str, Any]:
     shapes = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
     size = sum(a * b for a, b in shapes)
     rollouts = random_rollouts(model, rows=2, prompt=4, length=8)
-    optimizer, settings = make_optimizer(model), TrainSettings(micro_batch=2)
+    optimizer, settings = make_optimizer(model), TrainSettings(optimizer="adamw", micro_batch=2)
     batches = {k: make_batch(model, optimizer, rollouts, k, 2, settings) for k in ADAPTER_KS}
-    pairs = [(m, k) for k in ADAPTER_KS for m in ("plain", "retained", "one_pass")]
+    pairs = [(m, k) for k in ADAPTER_KS for m in ("plain", "retained", "one_pass", "natural")]
     found = peaks(batches, pairs, device, baseline)
     return {
         "model_parameters": sum(p.numel() for p in model.parameters()),
@@ -120,7 +121,7 @@ def peaks(
 ) -> dict[str, list[float]]:
     """Peaks of each method and K above the baseline, in MB: [allocated, reserved]."""
     first = next(iter(batches.values()))
-    for way in WAYS:  # warms up: the optimiser's state, and what libraries keep for good
+    for way in UPDATES:  # warms up: the optimiser's state, and what libraries keep for good
         update(way, first)
     found: dict[str, list[float]] = {}
     again = [pair for pair in pairs if pair[0] not in NAIVE]
@@ -134,7 +135,7 @@ def peaks(
 
 
 def _pairs(ks: Sequence[int], naive_ks: Sequence[int]) -> list[tuple[str, int]]:
-    return [(way, k) for k in ks for way in WAYS if k in naive_ks or way not in NAIVE]
+    return [(way, k) for k in ks for way in UPDATES if k in naive_ks or way not in NAIVE]
 
 
 def _rounds(method: str, k: int, rounds: int, naive_rounds: int) -> int:
@@ -150,7 +151,7 @@ def _sample(model: Any, tokenizer: Any) -> Rollouts:
 
 def _prepared(model: Any, tokenizer: Any, ks: Sequence[int]) -> tuple[Rollouts, dict[int, Batch]]:
     rollouts = _sample(model, tokenizer)
-    settings = TrainSettings(max_new_tokens=NEW_TOKENS, micro_batch=MICRO_BATCH)
+    settings = TrainSettings(optimizer="adamw", max_new_tokens=NEW_TOKENS, micro_batch=MICRO_BATCH)
     optimizer = make_optimizer(model)
     return rollouts, {k: make_batch(model, optimizer, rollouts, k, GROUP, settings) for k in ks}
 

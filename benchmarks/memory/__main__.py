@@ -41,7 +41,7 @@ def add(result: dict[str, Any], cell: Cell, place: Path, device: str) -> None:
         device: Device to train on.
     """
     folder, tiny = place / cell.model, place / f"tiny {cell.model}"
-    label = f"{', '.join(map(str, cell))}: "
+    label = f"{named(cell)}: "
     result["not_measured"] = [m for m in result["not_measured"] if not m.startswith(label)]
     try:
         if not folder.exists():
@@ -58,12 +58,17 @@ def add(result: dict[str, Any], cell: Cell, place: Path, device: str) -> None:
     logger.info("%s", {name: row[name] for name in row if name != "parts_mb"})
 
 
+def named(cell: Cell) -> str:
+    """Return the settings of a cell in one line."""
+    return ", ".join(map(str, cell))
+
+
 def main(arguments: list[str]) -> int:
     """Measure all cells, one at a time, and write the result."""
     parser = argparse.ArgumentParser(prog="run.py bench memory", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two cells; nothing is written")
     parser.add_argument(
-        "--only", default="", help="models whose name has this; other rows stay in the file"
+        "--only", default="", help="settings that have this; other rows stay in the file"
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -77,7 +82,7 @@ def main(arguments: list[str]) -> int:
     result: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if keep else empty
     with tempfile.TemporaryDirectory() as place:
         for cell in QUICK if options.quick else CELLS:
-            if options.only in cell.model:
+            if options.only in named(cell):
                 add(result, cell, Path(place), device)
                 if not options.quick:
                     write("memory", result)

@@ -13,7 +13,7 @@ class Cell(NamedTuple):
     Attributes:
         model: One of `common.models.SHAPES`.
         precision: As in `load_policy`.
-        prompts_per_step, group_size, max_new_tokens, micro_batch, gradient_checkpointing: As in `TrainSettings`.
+        prompts_per_step, group_size, max_new_tokens, micro_batch, gradient_checkpointing, optimizer: As in `TrainSettings`.
     """
 
     model: str
@@ -23,6 +23,7 @@ class Cell(NamedTuple):
     max_new_tokens: int
     micro_batch: int
     gradient_checkpointing: bool
+    optimizer: str = "adamw"
 
     @property
     def settings(self) -> TrainSettings:
@@ -55,4 +56,7 @@ CELLS: tuple[Cell, ...] = (
     Cell("Qwen2.5-0.5B", "bf16", 2, 2, 16, 4, False),
     Cell("Qwen2.5-0.5B", "fp32", 2, 2, 16, 4, True),
     Cell("SmolLM-135M", "fp32", 2, 8, 24, 16, False),
+    Cell("starter (4 M)", "fp32", 4, 8, 64, 16, False, "natural"),
+    Cell("SmolLM-135M", "fp32", 2, 8, 24, 16, False, "natural"),
+    Cell("Qwen2.5-0.5B", "bf16", 2, 2, 16, 4, False, "natural"),
 )

@@ -144,6 +144,7 @@ def training_peak(folder: Path, device: str, precision: str) -> float:
         group_size=GROUP,
         max_new_tokens=NEW_TOKENS,
         lora_rank=RANK,
+        optimizer="adamw",
         micro_batch=MICRO_BATCH,
         gradient_checkpointing=CHECKPOINTING,
     )

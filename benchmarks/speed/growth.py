@@ -78,7 +78,7 @@ def _parts(
 ) -> dict[str, float]:
     """Measure the seconds of one step's parts."""
     prompts = load_prompts(TRAIN_PROMPTS)[:PROMPTS]
-    settings = TrainSettings(max_new_tokens=point.T, micro_batch=MICRO_BATCH)
+    settings = TrainSettings(optimizer="adamw", max_new_tokens=point.T, micro_batch=MICRO_BATCH)
     scored = [Reward(f"reward {k}", SCORERS[KINDS[k % len(KINDS)]]()) for k in range(point.K)]
     begin = time.perf_counter()
     rollouts = sample(model, tokenizer, prompts, group_size=point.G, max_new_tokens=point.T, seed=0)

@@ -75,7 +75,7 @@ def make_model(vocabulary: int, device: str) -> Any:
 def batch_of(model: Any, optimizer: torch.optim.Optimizer, tokens: int) -> Batch:
     """Make a batch of completions of `tokens` random tokens."""
     rollouts = random_rollouts(model, rows=ROWS, prompt=PROMPT, length=tokens)
-    settings = TrainSettings(micro_batch=ROWS, max_new_tokens=tokens)
+    settings = TrainSettings(optimizer="adamw", micro_batch=ROWS, max_new_tokens=tokens)
     return make_batch(model, optimizer, rollouts, REWARDS, ROWS, settings)
 
 

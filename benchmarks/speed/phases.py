@@ -27,6 +27,7 @@ DEMO = {
     "prompts_per_step": 8,
     "group_size": 8,
     "max_new_tokens": 72,
+    "optimizer": "adamw",
     "learning_rate": 7e-4,
     "micro_batch": 32,
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from rounding import close, path_length
 
+from benchmarks.common import natural_update
 from benchmarks.common.batches import make_batch, make_optimizer
 from benchmarks.common.updates import WAYS, update
 from benchmarks.cost import __main__ as cost, measure
@@ -58,6 +59,19 @@ def test_an_update_is_whole_and_leaves_the_model_as_it_is(prepared, way):
     assert all(torch.equal(p, b) for p, b in zip(batch.parameters, before, strict=True))
     moments = [optimizer.state[p]["exp_avg"] for p in batch.parameters]
     assert all(moment.abs().sum() > 0 for moment in moments)
+
+
+def test_a_natural_update_is_whole_and_leaves_the_model_as_it_is(prepared):
+    model, rollouts = prepared
+    batch = batch_of(model, rollouts)
+    before = [p.detach().clone() for p in batch.parameters]
+    update("natural", batch)
+    assert all(torch.equal(p, b) for p, b in zip(batch.parameters, before, strict=True))
+    state = natural_update._steppers[model].optimizer.state
+    for parameter in batch.parameters:
+        assert set(state[parameter]) == {"squares", "direction", "average"}
+        assert state[parameter]["squares"].sum() > 0
+        assert state[parameter]["direction"].abs().sum() > 0
 
 
 def test_without_trl_the_result_says_how_to_get_it(monkeypatch):

@@ -1,0 +1,145 @@
+"""The arms that take natural steps: with each method, and `gdpo` with one part of the step exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gdpo.objective.objective import Objective
+from gdpo.rollouts import Rollouts
+from gdpo.runs.record import Figures
+from gdpo.settings import TrainSettings
+from gdpo.training.averaging import Average
+from gdpo.training.gradient import Parts
+from gdpo.training.stepping import NaturalSteps, PlainSteps
+from gdpo.update.natural import NaturalStep, natural_step, predicted_kl
+from gdpo.update.natural_state import NaturalGradient
+from gdpo.update.reward_gradients import RewardGradients
+
+from .arm import Arm
+
+_NATURAL = (("optimizer", "natural"),)
+
+
+class _WithoutAverage(NaturalSteps):
+    """The newest policy is the result."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._average = _Nothing(self.optimizer)
+
+
+class _Nothing(Average):
+    """Averages nothing."""
+
+    def add(self, step: int) -> None:
+        """Keep nothing."""
+
+
+class _WithoutMemory(NaturalSteps):
+    """Every step begins its regression anew."""
+
+    def _make_optimizer(self, parameters: Sequence[Tensor]) -> NaturalGradient:
+        return NaturalGradient(parameters, memory=0.0)
+
+
+class _InPlainParameters(NaturalSteps):
+    """The metric of the parameters is the identity."""
+
+    def _make_optimizer(self, parameters: Sequence[Tensor]) -> NaturalGradient:
+        return NaturalGradient(
+            parameters, metric=lambda squares: [torch.ones_like(v) for v in squares]
+        )
+
+
+class _FullSteps(NaturalSteps):
+    """Every step is as long as it may be, whatever is left to do."""
+
+    def _length(self, changes: Tensor) -> float:
+        kl = predicted_kl(changes)
+        return (self._settings.step_size / kl) ** 0.5 if kl > 0 else 1.0
+
+
+class _ByMatrix(NaturalGradient):
+    """Regresses in each matrix by itself: the Fisher matrix is taken for block-diagonal."""
+
+    def find(self, scores: Sequence[Tensor], wanted: Tensor) -> NaturalStep:
+        """Return the direction of this step from those of the matrices, which share what is wanted."""
+        found = []
+        for parameter, each in zip(self._matrices, scores, strict=True):
+            metric = self._metric([self._square(parameter, each)])
+            found.append(natural_step([each], metric, None, wanted / len(scores)))
+        return _together(found)
+
+
+class _Isometric(NaturalGradient):
+    """Divides each completion's score by its own length in the Fisher metric: ISOPO (arXiv 2512.23353)."""
+
+    def find(self, scores: Sequence[Tensor], wanted: Tensor) -> NaturalStep:
+        """Return sum_i c_i u_i / |u_i|_F / N, with |u_i|_F^2 = u_i' F u_i = (G G)_ii / N."""
+        rows = torch.cat([each.flatten(1) for each in scores], 1).double()
+        gram = rows @ rows.T
+        lengths = (gram.square().sum(1) / len(gram)).sqrt().clamp(min=1e-30)
+        shares = wanted / lengths / len(gram)
+        direction = [torch.tensordot(shares.to(each), each, dims=1) for each in scores]
+        return NaturalStep(direction, gram @ shares, gram)
+
+
+class _MatrixByMatrix(NaturalSteps):
+    def _make_optimizer(self, parameters: Sequence[Tensor]) -> NaturalGradient:
+        return _ByMatrix(parameters, memory=0.0)
+
+
+class _IsometricSteps(_FullSteps):
+    def _make_optimizer(self, parameters: Sequence[Tensor]) -> NaturalGradient:
+        return _Isometric(parameters, memory=0.0)
+
+
+class _AveragedSteps(PlainSteps):
+    """AdamW's steps; the average of its policies is the result."""
+
+    def step(self, gradients: RewardGradients, rollouts: Rollouts, step: int) -> Figures:
+        """Step, and take the policy into the average."""
+        found = super().step(gradients, rollouts, step)
+        Average(self.optimizer).add(step)
+        return found
+
+
+def _averaged(
+    model: Any, objective: Objective, settings: TrainSettings, poll: Callable[[], None]
+) -> _AveragedSteps:
+    return _AveragedSteps(model, settings)
+
+
+def _together(found: Sequence[NaturalStep]) -> NaturalStep:
+    direction = [step.direction[0] for step in found]
+    changes = torch.stack([step.changes for step in found]).sum(0)
+    return NaturalStep(direction, changes, torch.stack([step.gram for step in found]).sum(0))
+
+
+def _natural(steps: type[NaturalSteps] | None = None, **changes: Any) -> Arm:
+    parts = {} if steps is None else {"parts": Parts(stepper=steps)}
+    return Arm(**changes, **parts, settings=_NATURAL)
+
+
+LEADING = "gdpo, natural"
+NATURAL: dict[str, Arm] = {
+    LEADING: _natural(),
+    "saturation_aware, natural": _natural(method="saturation_aware", weighting="fixed", floor=0.0),
+}
+EXCHANGED: dict[str, Arm] = {
+    "group_dpo, natural": _natural(method="group_dpo", weighting="fixed", floor=0.0),
+    "gdpo, averaged": Arm(parts=Parts(stepper=_averaged)),
+    "gdpo, natural, fixed weights": _natural(weighting="fixed", floor=0.0),
+    "gdpo, natural, by deficit": _natural(weighting="by_deficit", floor=0.0),
+    "gdpo, natural, no average": _natural(_WithoutAverage),
+    "gdpo, natural, no running direction": _natural(_WithoutMemory),
+    "gdpo, natural, plain parameters": _natural(_InPlainParameters),
+    "gdpo, natural, matrix by matrix": _natural(_MatrixByMatrix),
+    "gdpo, natural, full steps": _natural(_FullSteps),
+    "isopo, one reward": _natural(_IsometricSteps, method="grpo", weighting="fixed", floor=0.0),
+}
+GATED = {"gdpo, natural, gated brevity": _natural(gate=True)}
