@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import logging
 import statistics
 import sys
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from benchmarks.common.children import ChildError, run_child
 from benchmarks.common.peaks import EXACT_HEAP
-from benchmarks.common.results import machine, write
+from benchmarks.common.results import RESULTS, machine, write
 
 MEASURE, TRAINING = "benchmarks.cost.measure", "benchmarks.common.trl_peer"
 KS = (1, 2, 5, 10, 20)
@@ -136,17 +138,31 @@ def measure(device: str, *, quick: bool) -> dict[str, Any]:
     return {"machine": machine(), "rows": rows, "not_measured": missing, "trl": trl}
 
 
+def renewed(known: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a result with rows in the place of those of the same K, precision and way."""
+    key = itemgetter("k", "precision", "method")
+    new = {key(row) for row in rows}
+    kept = [row for row in known["rows"] if key(row) not in new]
+    return {**known, "rows": [*kept, *rows]}
+
+
 def main(arguments: list[str]) -> int:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(prog="run.py bench cost", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="fp32, K = 1 and 5, a short side by side"
     )
+    told = "this precision, without the ways that make K passes; other rows stay in the file"
+    parser.add_argument("--only", choices=PRECISIONS, help=told)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.only:
+        known = json.loads((RESULTS / "cost.json").read_text(encoding="utf-8"))
+        write("cost", renewed(known, rows_of(options.only, device, KS, (), ROUNDS)))
+        return 0
     result = measure(device, quick=options.quick)
     if not options.quick:
         try:

@@ -92,3 +92,10 @@ def test_ratios_are_taken_round_by_round():
 def test_a_measurement_that_fails_names_its_reason():
     with pytest.raises(PolicyError, match="precision"):
         measure.memory("fp7", "cpu", [1], [1])
+
+
+def test_new_rows_take_the_place_of_those_that_they_renew():
+    rows = [{"k": 1, "precision": p, "method": "plain", "memory_mb": 1} for p in ("fp32", "nf4")]
+    new = [{**rows[0], "memory_mb": 2}, {**rows[0], "method": "natural"}]
+    found = cost.renewed({"rows": rows, "trl": {}}, new)
+    assert found == {"rows": [rows[1], *new], "trl": {}}
