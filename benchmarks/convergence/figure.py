@@ -27,7 +27,7 @@ def figure(records: Records, ideals: dict[str, list[float]], path: Path) -> None
     from matplotlib.figure import Figure
 
     wants = sorted({r["preference"] for r in records})
-    canvas = Figure(figsize=(5 * len(wants), 3.6), layout="constrained")
+    canvas = Figure(figsize=(5 * len(wants), 4.1), layout="constrained")
     axes = canvas.subplots(1, len(wants), sharey=True, squeeze=False)[0]
     for axis, preference in zip(axes, wants, strict=True):
         for arm, colour in _COLOURS.items():
@@ -40,7 +40,8 @@ def figure(records: Records, ideals: dict[str, list[float]], path: Path) -> None
         axis.set(title=f"preferences: {preference}", xlabel="optimiser steps", ylim=(-0.02, 1.02))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("share of runs in which every\nreward has reached its target")
-    axes[0].legend(loc="upper left", fontsize="small")
+    handles, labels = axes[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     FigureCanvasAgg(canvas).print_png(str(path))
 
 
