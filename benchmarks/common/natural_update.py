@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +14,20 @@ from benchmarks.common.batches import Batch
 from gdpo.objective import advantages
 from gdpo.optimizers import NATURAL
 from gdpo.training.stepping import NaturalSteps
+from gdpo.update.natural_state import NaturalGradient
 from gdpo.update.passes import differentiate
 
-# A stepper remembers squares, direction and average of its model's adapter, as in a training.
-_steppers: weakref.WeakKeyDictionary[Any, NaturalSteps] = weakref.WeakKeyDictionary()
+# Squares, direction and average of a model's adapter are there once, as in a training, whatever its rewards.
+_optimizers: weakref.WeakKeyDictionary[Any, NaturalGradient] = weakref.WeakKeyDictionary()
 
 
 class _InPlace(NaturalSteps):
     """Computes a step and takes none of it."""
+
+    def _make_optimizer(self, parameters: Sequence[Tensor]) -> NaturalGradient:
+        if self._model not in _optimizers:
+            _optimizers[self._model] = NaturalGradient(parameters)
+        return _optimizers[self._model]
 
     def _length(self, changes: Tensor) -> float:
         return 0.0
@@ -37,9 +44,7 @@ def natural(batch: Batch) -> None:
     about = (batch.model, batch.rollouts, combined, flat, settings, _go_on)
     found = differentiate(*about, keep=device).gradients
     director.measure(plan, found.inner_products().cpu(), found.squared_norms.double().cpu())
-    if batch.model not in _steppers:
-        _steppers[batch.model] = _InPlace(batch.model, director.objective, settings, _go_on)
-    stepper = _steppers[batch.model]
+    stepper = _InPlace(batch.model, director.objective, settings, _go_on)
     stepper.step(found, batch.rollouts, step=1000)
 
 

@@ -63,11 +63,14 @@ def test_an_update_is_whole_and_leaves_the_model_as_it_is(prepared, way):
 
 def test_a_natural_update_is_whole_and_leaves_the_model_as_it_is(prepared):
     model, rollouts = prepared
-    batch = batch_of(model, rollouts)
+    optimizer, settings = make_optimizer(model), TrainSettings(micro_batch=3)
+    about = (model, optimizer, rollouts)
+    batch, more = (make_batch(*about, count, GROUP, settings) for count in (COUNT, COUNT + 1))
     before = [p.detach().clone() for p in batch.parameters]
     update("natural", batch)
+    update("natural", more)
     assert all(torch.equal(p, b) for p, b in zip(batch.parameters, before, strict=True))
-    state = natural_update._steppers[model].optimizer.state
+    state = natural_update._optimizers[model].state
     for parameter in batch.parameters:
         assert set(state[parameter]) == {"squares", "direction", "average"}
         assert state[parameter]["squares"].sum() > 0
