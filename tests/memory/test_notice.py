@@ -36,5 +36,5 @@ def test_a_cell_that_fails_is_listed_with_its_reason_and_does_not_end_the_run(tm
     cell = Cell("starter (4 M)", "int9", 1, 2, 4, 2, False)
     benchmark.add(result, cell, tmp_path, "cpu")
     assert result["rows"] == []
-    assert result["not_measured"][0].startswith("starter (4 M), int9, 1, 2, 4, 2, False: ")
+    assert result["not_measured"][0].startswith("starter (4 M), int9, 1, 2, 4, 2, False, adamw: ")
     assert "`precision` should be one of" in result["not_measured"][0]
