@@ -42,8 +42,10 @@ def natural(batch: Batch) -> None:
     combined = (combined / advantages.batch_std(combined, batch.rewards)).flatten()
     flat, device = plan.advantages.flatten(1), batch.rollouts.logprobs.device
     about = (batch.model, batch.rollouts, combined, flat, settings, _go_on)
-    found = differentiate(*about, keep=device).gradients
-    director.measure(plan, found.inner_products().cpu(), found.squared_norms.double().cpu())
+    found = differentiate(*about, keep=device)
+    gradients = found.gradients
+    squared = gradients.squared_norms.double().cpu()
+    director.measure(plan, gradients.inner_products().cpu(), squared)
     stepper = _InPlace(batch.model, director.objective, settings, _go_on)
     stepper.step(found, batch.rollouts, step=1000)
 

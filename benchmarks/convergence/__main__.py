@@ -19,14 +19,13 @@ from pathlib import Path
 
 from .arms import ABLATED, ABLATIONS, EVERYWHERE, LEADERS, MAIN, PATIENT
 from .natural_arms import EXCHANGED, GATED, LEADING
-from .report import MAIN_SEEDS, report
-from .runs import DESK, SETTINGS, WORK, Case, in_pool, key_of, load_base, read_records
+from .report import report
+from .runs import DESK, MAIN_SEEDS, SETTINGS, WORK, Case, in_pool, key_of, load_base, read_records
 from .tasks import PREFERENCES, TASKS
 from .world import BASES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-# Those from 1000 on were used to develop the methods and to tune the learning rate.
 RARE_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(3)
 DESK_SEEDS = range(1)
 MORE_SEEDS = range(4, 8)  # of the leading arms alone, since 32 runs cannot tell 69 from 72 %

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,52 +135,15 @@ def restricted_mean(times: Sequence[int | None], limit: int) -> float:
     return sum(limit if t is None else t for t in times) / len(times)
 
 
-def compare(
-    ours: Sequence[dict[str, Any]],
-    theirs: Sequence[dict[str, Any]],
-    ideals: dict[str, list[float]],
-    noise: float,
-) -> dict[str, Any]:
-    """Return two arms on the same tasks, preferences and seeds, run by run.
-
-    Returns:
-        How often only one of them converged; the ratio of the mean steps to convergence (a run that never did counts
-        as the limit) and of the mean oscillation, each with the 95 % interval of a bootstrap over the pairs.
-    """
-    pairs = list(zip(ours, theirs, strict=True))
-    limit = max(r["steps"][-1] for r in ours)
-    times = [tuple(_time(r, ideals) for r in pair) for pair in pairs]
-    swings = [tuple(excess_path(r["means"], noise) for r in pair) for pair in pairs]
-    until = [tuple(limit if t is None else t for t in pair) for pair in times]
-    return {
-        "pairs": len(pairs),
-        "only_first": sum(a is not None and b is None for a, b in times),
-        "only_second": sum(a is None and b is not None for a, b in times),
-        "steps_ratio": ratio_of_means(until),
-        "oscillation_ratio": ratio_of_means(swings),
-    }
-
-
-def ratio_of_means(pairs: Sequence[tuple[float, ...]], draws: int = 2000) -> list[float]:
-    """Return the mean of the first over mean of the second, with the ends of its bootstrap's 95 % interval."""
-    rng, count = random.Random(0), len(pairs)
-
-    def ratio(chosen: Sequence[tuple[float, ...]]) -> float:
-        return sum(a for a, _ in chosen) / max(1e-9, sum(b for _, b in chosen))
-
-    found = sorted(ratio(rng.choices(pairs, k=count)) for _ in range(draws))
-    ends = (found[round(0.025 * draws)], found[round(0.975 * draws) - 1])
-    return [round(x, 4) for x in (ratio(pairs), *ends)]
-
-
-def _time(record: dict[str, Any], ideals: dict[str, list[float]]) -> int | None:
+def time_of(record: dict[str, Any], ideals: dict[str, list[float]]) -> int | None:
+    """Return the step at which a run converged, or None."""
     wanted = targets(record["means"][0], ideals[record["task"]])
     return converged_at(record["steps"], record["means"], wanted)
 
 
 def steps_to_convergence(record: dict[str, Any], ideals: dict[str, list[float]]) -> int:
     """Return the step at which a run converged; its last one if it never did."""
-    found = _time(record, ideals)
+    found = time_of(record, ideals)
     return record["steps"][-1] if found is None else found
 
 
@@ -195,7 +157,7 @@ def describe(
         ideals: Rewards of the ideal replies, for each task.
         noise: Mean path per step of a frozen policy.
     """
-    times = [_time(r, ideals) for r in records]
+    times = [time_of(r, ideals) for r in records]
     count, done = len(records), sum(t is not None for t in times)
     limit = max(r["steps"][-1] for r in records)
     mean = _mean_over(records)

@@ -17,7 +17,7 @@ from gdpo.training.gradient import Parts
 from gdpo.training.stepping import NaturalSteps, PlainSteps
 from gdpo.update.natural import NaturalStep, natural_step, predicted_kl
 from gdpo.update.natural_state import NaturalGradient
-from gdpo.update.reward_gradients import RewardGradients
+from gdpo.update.passes import Differentiated
 
 from .arm import Arm
 
@@ -101,11 +101,11 @@ class _IsometricSteps(_FullSteps):
 class _AveragedSteps(PlainSteps):
     """AdamW's steps; the average of its policies is the result."""
 
-    def step(self, gradients: RewardGradients, rollouts: Rollouts, step: int) -> Figures:
+    def step(self, found: Differentiated, rollouts: Rollouts, step: int) -> Figures:
         """Step, and take the policy into the average."""
-        found = super().step(gradients, rollouts, step)
+        figures = super().step(found, rollouts, step)
         Average(self.optimizer).add(step)
-        return found
+        return figures
 
 
 def _averaged(

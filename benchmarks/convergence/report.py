@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from gdpo.settings import TrainSettings
 from . import claims
 from .arms import ABLATED, ABLATIONS, ARMS, EVERYWHERE, LEADERS, MAIN, PATIENT
 from .figure import figure
-from .measures import compare, describe, progress, steps_to_convergence
+from .measures import describe, progress, steps_to_convergence
 from .natural_arms import EXCHANGED, LEADING, NATURAL
-from .runs import DESK, EVERY_TASK
+from .pairs import compare
+from .runs import DESK, EVERY_TASK, MAIN_SEEDS
 from .tables import page
 from .tasks import TASKS
 
 Records = Sequence[dict[str, Any]]
-MAIN_SEEDS = range(4)
 
 
 def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSettings) -> str:
@@ -32,32 +33,10 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
     first = [r for r in usual if r["seed"] in MAIN_SEEDS]  # those that all arms have
     leading = [r for r in usual if r["arm"] in LEADERS]
 
-    def arms(chosen: Records) -> dict[str, Any]:
-        by_arm = {a: [r for r in chosen if r["arm"] == a] for a in ARMS}
-        return {a: describe(rs, ideals, noise) for a, rs in by_arm.items() if rs}
-
-    shown = (*MAIN, *NATURAL, "saturation_aware")
-    shared = [r for r in first if r["arm"] in shown]
     result = {
         "settings": _settings(settings),
         "noise_per_evaluation": noise,
-        "leaders": arms(leading),
-        "arms": arms(shared),
-        "preferences": {p: arms(rs) for p, rs in _split(shared, "preference").items()},
-        "tasks": {t: arms(rs) for t, rs in _split(shared, "task").items()},
-        "everywhere": arms([r for r in first if r["arm"] in EVERYWHERE]),
-        "ablations": {
-            "the natural step": arms([r for r in first if _is_of(r, (LEADING, *EXCHANGED))]),
-            "AdamW's step, and other methods": arms([
-                r for r in first if _is_of(r, (*MAIN, *ABLATIONS))
-            ]),
-        },
-        "patient": arms([r for r in usual if r["arm"] in PATIENT]),
-        "rare": {
-            t: arms(rs)
-            for t, rs in _split([r for r in runs if EVERY_TASK[r["task"]].rare], "task").items()
-        },
-        "desk": arms([r for r in runs if r["task"] == DESK.name]),
+        **_tables(runs, leading, first, partial(_by_arm, ideals, noise)),
         "against": _against(usual, ideals, noise),
         "seconds": _seconds([r for r in leading if r["seed"] not in MAIN_SEEDS], ideals),
         "ceilings": _ceilings([r for r in found if r["arm"].startswith("only ")], ideals),
@@ -69,6 +48,35 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
     text = page(result)
     (folder / "convergence.md").write_text(text, encoding="utf-8")
     return text
+
+
+def _tables(
+    runs: Records, leading: Records, first: Records, arms: Callable[[Records], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what `tables.page` shows, by `arms` from all runs, those of the leading arms, and those of the first seeds."""
+    shared = [r for r in first if r["arm"] in (*MAIN, *NATURAL, "saturation_aware")]
+    natural = [r for r in first if _is_of(r, (LEADING, *EXCHANGED))]
+    others = [r for r in first if _is_of(r, (*MAIN, *ABLATIONS))]
+    rare = [r for r in runs if EVERY_TASK[r["task"]].rare]
+    return {
+        "leaders": arms(leading),
+        "arms": arms(shared),
+        "preferences": {p: arms(rs) for p, rs in _split(shared, "preference").items()},
+        "tasks": {t: arms(rs) for t, rs in _split(shared, "task").items()},
+        "everywhere": arms([r for r in first if r["arm"] in EVERYWHERE]),
+        "ablations": {
+            "the natural step": arms(natural),
+            "AdamW's step, and other methods": arms(others),
+        },
+        "patient": arms([r for r in runs if r["arm"] in PATIENT]),
+        "rare": {t: arms(rs) for t, rs in _split(rare, "task").items()},
+        "desk": arms([r for r in runs if r["task"] == DESK.name]),
+    }
+
+
+def _by_arm(ideals: dict[str, list[float]], noise: float, chosen: Records) -> dict[str, Any]:
+    found = {a: [r for r in chosen if r["arm"] == a] for a in ARMS}
+    return {a: describe(rs, ideals, noise) for a, rs in found.items() if rs}
 
 
 def _split(records: Records, key: str) -> dict[str, Records]:

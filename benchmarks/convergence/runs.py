@@ -45,6 +45,8 @@ SETTINGS = TrainSettings(
 )
 DESK = DeskTask()
 EVERY_TASK: dict[str, Task | DeskTask] = {**TASKS, DESK.name: DESK}
+# Seeds that all arms have; those from 1000 on were used to develop the methods and to tune the learning rate.
+MAIN_SEEDS = range(4)
 # A frozen policy's evaluations show what is noise.
 FROZEN = 1e-8
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from benchmarks.convergence import measures
+from benchmarks.convergence import measures, pairs
 from benchmarks.convergence.claims import claims
 from benchmarks.convergence.natural_arms import LEADING
 
@@ -78,14 +78,14 @@ def test_two_arms_are_compared_run_by_run():
     steps = [0, 5, 10, 15, 20]
     quick = {"task": "t", "steps": steps, "means": [[0.0], [0.5], [1.0], [1.0], [1.0]]}
     never = {"task": "t", "steps": steps, "means": [[0.0], [0.5], [0.5], [0.5], [0.5]]}
-    found = measures.compare([quick, quick], [quick, never], {"t": [1.0]}, 0.0)
+    found = pairs.compare([quick, quick], [quick, never], {"t": [1.0]}, 0.0)
     assert (found["pairs"], found["only_first"], found["only_second"]) == (2, 1, 0)
     assert found["steps_ratio"][0] == pytest.approx((10 + 10) / (10 + 20), abs=1e-4)
     assert found["steps_ratio"][1] <= found["steps_ratio"][0] <= found["steps_ratio"][2]
 
 
 def test_the_bootstrap_of_a_constant_ratio_is_that_ratio():
-    assert measures.ratio_of_means([(1.0, 2.0)] * 5) == [0.5, 0.5, 0.5]
+    assert pairs.ratio_of_means([(1.0, 2.0)] * 5) == [0.5, 0.5, 0.5]
 
 
 def test_the_articles_claims_are_set_beside_what_was_found():
@@ -105,7 +105,7 @@ def test_the_articles_claims_are_set_beside_what_was_found():
         }
 
     records = [record(LEADING, 1.0, 1.0), record("group_dpo", 0.8, 2.0)]
-    against = {"group_dpo": measures.compare(records[:1], records[1:], ideals, 0.0)}
+    against = {"group_dpo": pairs.compare(records[:1], records[1:], ideals, 0.0)}
     found = {row["claim"]: row["found"] for row in claims(records, ideals, 0.0, against)}
     assert found["support assistant: accuracy +20 %"] == "1.00 instead of 0.80 (+25 %)"
     assert found["support assistant: spread of lengths -35 %"] == "1.00 instead of 2.00 (-50 %)"
