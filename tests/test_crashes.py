@@ -61,7 +61,7 @@ def test_killed_trainings_end_equal(server, references, tmp_path, request):
     random_, died = random.Random(0), 0
     moments = kills(request) > USUAL_KILLS
     for case in range(kills(request)):
-        optimizer = "adamw_8bit" if case % 4 == 3 else "adamw"
+        optimizer = ("adamw", "natural", "adamw", "adamw_8bit")[case % 4]
         folder = tmp_path / f"run-{case}"
         for _ in range(random_.randint(1, 3)):
             when = {"operation": random_.randint(1, CHANGES)}

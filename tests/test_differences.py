@@ -48,13 +48,15 @@ def test_equal_identities_have_no_difference(folder, tmp_path):
 
 def test_a_setting_a_row_and_an_option_are_named(folder):
     policy = load(folder)
-    old = identity(policy)
+    old, plain = identity(policy), identity(policy, optimizer="adamw")
 
     def changed(**options):
         return first_difference(old, identity(policy, **options))
 
-    assert changed(learning_rate=0.25).startswith("another `learning_rate` (")
-    assert changed(learning_rate=0.25).endswith("there, 0.25 here)")
+    rate = first_difference(plain, identity(policy, optimizer="adamw", learning_rate=0.25))
+    assert rate.startswith("another `learning_rate` (")
+    assert rate.endswith("there, 0.25 here)")
+    assert changed(step_size=0.25) == "another `step_size` (0.5 there, 0.25 here)"
     other = [*PROMPTS[:3], make_prompt("another"), PROMPTS[4]]
     assert changed(prompts=other) == "another `prompts` (row 4 is another one)"
     assert changed(prompts=PROMPTS[:2]) == "another `prompts` (5 rows there, 2 here)"

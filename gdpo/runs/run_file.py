@@ -40,9 +40,7 @@ def identify(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """Everything that a run's result depends on, as JSON."""
-    # A setting that an optimiser does not look at would tell runs apart that are the same.
-    unused = {"steps", *(() if settings.optimizer == NATURAL else ("step_size",))}
-    options = {k: v for k, v in asdict(settings).items() if k not in unused}
+    options = {k: v for k, v in asdict(settings).items() if k not in _unused(settings.optimizer)}
     adapter = None
     if policy.adapter:
         digest = hashlib.sha256()
@@ -64,6 +62,13 @@ def identify(
         "settings": options,
         ROWS: {"prompts": rows, "heldout": held_rows},
     }
+
+
+def _unused(optimizer: str) -> tuple[str, ...]:
+    """Settings by which no run is told from another: what the optimiser does not look at, and how long it runs."""
+    if optimizer == NATURAL:
+        return "steps", "learning_rate", "max_grad_norm"
+    return "steps", "step_size"
 
 
 def _by_name(value: Method | Weighting, known: Mapping[str, Method | Weighting]) -> Any:

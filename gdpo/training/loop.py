@@ -24,7 +24,7 @@ from ..runs.record import Figures, StepRecord
 from ..runs.restore import restore_checkpoint
 from ..settings import TrainSettings
 from ..to_json import to_json
-from ..update.reward_gradients import RewardGradients
+from ..update.passes import Differentiated
 from . import records
 from .averaging import Average
 from .evaluations import Evaluations
@@ -84,7 +84,7 @@ class Loop:
         products = found.gradients.inner_products().cpu()
         squared_norms = found.gradients.squared_norms.double().cpu()
         direction = self._director.measure(plan, products, squared_norms)
-        moved = self._update(found.gradients, rollouts, step)
+        moved = self._update(found, rollouts, step)
         watch.lap("update")
 
         record: StepRecord = {
@@ -173,10 +173,10 @@ class Loop:
         scores = score_rewards(rewards, rows, rollouts.completions, self._progress.poll)  # (K, N)
         return scores.view(len(rewards), len(batch), group)
 
-    def _update(self, gradients: RewardGradients, rollouts: Rollouts, step: int) -> Figures:
+    def _update(self, found: Differentiated, rollouts: Rollouts, step: int) -> Figures:
         """Move the parameters; returns what the record says of it."""
         self._recorded = -1
-        moved = self._stepper.step(gradients, rollouts, step)
+        moved = self._stepper.step(found, rollouts, step)
         self.step, self._directed = step, self._director.state()
         return moved
 

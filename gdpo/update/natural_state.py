@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,10 +50,6 @@ class NaturalGradient(torch.optim.Optimizer):
         """Add `share` of a direction to the matrices."""
         for parameter, way in zip(self._matrices, direction, strict=True):
             parameter.add_(way.to(parameter.dtype), alpha=share)
-
-    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Refuse: a gradient is not enough for a natural step."""
-        raise NotImplementedError("a natural step needs the scores: use `find` and `move`")
 
     @property
     def _matrices(self) -> list[Tensor]:

@@ -29,11 +29,13 @@ class Differentiated(NamedTuple):
         gradients: The combined one, and what is known of each reward's.
         entropy: Mean over the completions' tokens, in nats.
         sampler_gap: Mean |log pi of the update - log pi of the sampling| per token, in nats.
+        logprobs: log pi of each token, as the update computes it, `(N, T)`, float64; 0 where masked.
     """
 
     gradients: RewardGradients
     entropy: float
     sampler_gap: float
+    logprobs: Tensor
 
 
 @torch.no_grad()
@@ -65,14 +67,16 @@ def log_ratios(
 def divergence(
     model: Any,
     rollouts: Rollouts,
+    before: Tensor,
     settings: TrainSettings,
     every: int,
     poll: Callable[[], None] = lambda: None,
 ) -> float:
-    """Return KL(sampled from || now) of the policy, in nats a completion, from every `every`-th completion.
+    """Return KL(before || now) of the policy, in nats a completion, from every `every`-th completion.
 
-    exp(d) - 1 - d, with d = log pi(y) now - log pi(y) sampled, is never negative and unbiased (Schulman, 2020). Near 0 it
-    is d^2 / 2, whose mean is what a natural step predicts.
+    exp(d) - 1 - d, with d = log pi(y) now - log pi(y) before, is never negative and unbiased (Schulman, 2020). Near 0 it
+    is d^2 / 2, whose mean is what a natural step predicts. `before` is `Differentiated.logprobs`, `(N, T)`: the sampling's
+    own differ from the update's by rounding, which adds up over a long completion in 16 bits.
     """
     chosen = torch.arange(0, len(rollouts.lengths), every, device=rollouts.lengths.device)
     total = torch.zeros((), dtype=torch.float64, device=rollouts.logprobs.device)
@@ -82,7 +86,7 @@ def divergence(
         )
         for rows, scores in _scored(model, rollouts, batches, settings.temperature):
             width = scores.logprobs.shape[1]
-            moved = (scores.logprobs - rollouts.logprobs[rows, :width]).double().sum(1)
+            moved = (scores.logprobs - before[rows, :width]).double().sum(1)
             total += (moved.exp() - 1 - moved).sum()
     return float(total / len(chosen))
 
@@ -123,6 +127,7 @@ def differentiate(
     gradients = RewardGradients(model, combination, advantages, seed, keep)
     tokens = rollouts.lengths.sum()
     entropy, gap = torch.zeros((), device=device), torch.zeros((), device=device)
+    logprobs = torch.zeros_like(rollouts.logprobs, dtype=torch.float64)
     with (
         checkpointing(model, settings.gradient_checkpointing),
         gradients.recording(),
@@ -133,10 +138,11 @@ def differentiate(
         for part, scores in passes:
             gradients.backward(count / tokens * scores.logprobs.sum(1), part)
             entropy += scores.entropy.sum()
-            sampled = rollouts.logprobs[part, : scores.logprobs.shape[1]]
-            gap += (scores.logprobs.detach() - sampled).abs().sum()
+            width, now = scores.logprobs.shape[1], scores.logprobs.detach()
+            logprobs[part, :width] = now.to(logprobs)
+            gap += (now - rollouts.logprobs[part, :width]).abs().sum()
     gradients.check_reported(model)
-    found = Differentiated(gradients, float(entropy / tokens), float(gap / tokens))
+    found = Differentiated(gradients, float(entropy / tokens), float(gap / tokens), logprobs)
     if not found.sampler_gap <= _MAX_SAMPLER_GAP:
         raise TrainingError(
             f"Sampling and update disagree on the model's log-probabilities by {found.sampler_gap:.2g} nats per "

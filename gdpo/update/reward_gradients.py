@@ -38,7 +38,7 @@ class RewardGradients:
         sketches: Gradients of the K rewards for each of them, signed and summed over the rank, `(K, long side)`.
         squared_norms: |s_i|^2 of each completion, `(N,)`.
         coefficients: c and the rewards' advantages, each over N, `(1 + K, N)`.
-        scores: s_i of all completions for each of them, `(N, out, in)`, in 16 bits where the model is; empty unless kept.
+        scores: s_i of all completions for each of them, `(N, out, in)`, in bf16 where the model is of 16 bits; empty unless kept.
 
     All sums are kept in float32, or in float64 where the matrices are of it.
 
@@ -166,9 +166,9 @@ class RewardGradients:
 def _room(
     model: Any, parameters: Sequence[Tensor], count: int, device: torch.device
 ) -> list[Tensor]:
-    """Return room for `count` scores of each matrix, in 16 bits where the model computes in 16 bits."""
-    kind = model.get_input_embeddings().weight.dtype
-    if kind.itemsize > 2:
+    """Return room for `count` scores of each matrix, in bf16 where the model computes in 16 bits: fp16 would overflow."""
+    kind = torch.bfloat16
+    if model.get_input_embeddings().weight.dtype.itemsize > 2:
         kind = torch.promote_types(parameters[0].dtype, torch.float32)
     return [torch.zeros(count, *p.shape, dtype=kind, device=device) for p in parameters]
 

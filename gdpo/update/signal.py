@@ -21,11 +21,13 @@ def left_out(gram: Tensor, advantages: Tensor, group_size: int) -> Tensor:
         advantages: A, `(K, N)`, float64.
         group_size: Completions of a prompt.
     """
-    count = len(gram)
-    inverse = torch.linalg.inv(damped(gram))  # R / lambda; lambda drops out below
-    residuals = advantages @ inverse
-    found = torch.empty_like(advantages)
-    for start in range(0, count, group_size):
+    return _left_out(torch.linalg.inv(damped(gram)), advantages, group_size)
+
+
+def _left_out(inverse: Tensor, advantages: Tensor, group_size: int) -> Tensor:
+    """Return the same from R / lambda, `(N, N)`; lambda drops out."""
+    residuals, found = advantages @ inverse, torch.empty_like(advantages)
+    for start in range(0, len(inverse), group_size):
         block = slice(start, start + group_size)
         unseen = torch.linalg.solve(inverse[block, block], residuals[:, block].T).T
         found[:, block] = advantages[:, block] - unseen
@@ -49,6 +51,6 @@ def signal_shares(gram: Tensor, advantages: Tensor, group_size: int) -> Tensor:
     least = DAMPING * gram.diagonal().mean()
     fitted = advantages - least * (advantages @ inverse)
     promised = (advantages * fitted).sum(1)
-    held = (advantages * left_out(gram, advantages, group_size)).sum(1)
+    held = (advantages * _left_out(inverse, advantages, group_size)).sum(1)
     shares = (held / promised).clamp(0, 1)
     return torch.where(advantages.abs().amax(1) > 0, shares, torch.nan)
