@@ -24,18 +24,28 @@ NODES = PACK.NODE_CLASS_MAPPINGS
 def test_other_settings_start_a_new_run_and_leave_the_old_one_alone(parts, folders):
     first, _ = train(**parts, run_name="a", **TINY)
     before = {path: path.read_bytes() for path in folders.output.rglob("*") if path.is_file()}
-    second, _ = train(**parts, run_name="a", **TINY, learning_rate=0.5)
-    third, _ = train(**parts, run_name="a", **TINY, learning_rate=0.25)
+    second, _ = train(**parts, run_name="a", **TINY, step_size=0.25)
+    third, _ = train(**parts, run_name="a", **TINY, step_size=0.125)
     assert (first, second, third) == ("a", "a-2", "a-3")
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_going_back_to_earlier_settings_continues_their_run(parts, folders):
-    for rate in (1e-4, 0.5):
-        train(**parts, run_name="a", **TINY, learning_rate=rate)
+    for step_size in (0.5, 0.25):
+        train(**parts, run_name="a", **TINY, step_size=step_size)
     name, records = train(**parts, run_name="a", **{**TINY, "steps": 3})
     assert (name, [record["step"] for record in records]) == ("a", [1, 2, 3])
-    assert train(**parts, run_name="a", **TINY, learning_rate=0.5)[0] == "a-2"
+    assert train(**parts, run_name="a", **TINY, step_size=0.25)[0] == "a-2"
+
+
+def test_a_setting_of_adamw_alone_leaves_a_natural_run_the_same(parts, folders):
+    for rate in (1e-4, 0.5):
+        assert train(**parts, run_name="a", **TINY, learning_rate=rate)[0] == "a"
+    adamw = {"optimizer": "adamw", "step_size": 0.5}
+    names = [
+        train(**parts, run_name="b", **TINY, **adamw, learning_rate=rate)[0] for rate in (1e-4, 0.5)
+    ]
+    assert names == ["b", "b-2"]
 
 
 def test_fresh_always_starts_a_new_run(parts, folders):
@@ -80,7 +90,7 @@ def test_a_run_behind_a_symlink_out_of_the_folder_is_not_read(folders, tmp_path)
 
 
 def test_two_training_nodes_of_one_name_do_not_disturb_each_other(parts, folders):
-    graph = [{"learning_rate": 0.5}, {"learning_rate": 0.25}, {"learning_rate": 0.5}]
+    graph = [{"step_size": 0.25}, {"step_size": 0.125}, {"step_size": 0.25}]
     found = [
         train(**parts, run_name="a", unique_id=str(i), **TINY, **g) for i, g in enumerate(graph)
     ]
