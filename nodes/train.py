@@ -10,6 +10,7 @@ from typing import Any
 from ..gdpo.errors import WorkflowError
 from ..gdpo.objective.objective import Objective
 from ..gdpo.policies.policy import Policy
+from ..gdpo.progress import Progress
 from ..gdpo.prompts import Prompt
 from ..gdpo.rewards import describe
 from ..gdpo.runs.choose import choose_name
@@ -30,6 +31,7 @@ from .comfy.live import describe_run
 logger = logging.getLogger(__name__)
 
 CONTINUE, FRESH = "continue", "fresh"
+_GRAPH_ID = 64  # characters; pages make 36
 # Settings that came after `existing_run`: saved workflows hold the widgets' values by their positions.
 _LATER = ("step_size",)
 
@@ -83,7 +85,7 @@ class GDPOTrain:
                 ),
                 **_widgets(later=True),
             },
-            "hidden": {"unique_id": "UNIQUE_ID", "workflow": "PROMPT"},
+            "hidden": {"unique_id": "UNIQUE_ID", "workflow": "PROMPT", "page": "EXTRA_PNGINFO"},
         }
 
     @classmethod
@@ -101,20 +103,23 @@ class GDPOTrain:
         heldout: tuple[Prompt, ...] = (),
         unique_id: str | None = None,
         workflow: dict | None = None,
+        page: object = None,
         existing_run: str = CONTINUE,
         **settings: Any,
     ) -> dict:
         """Train in the folder that `gdpo.runs.choose` chooses; see `gdpo.training.trainer.train`."""
         chosen, kept = TrainSettings(**settings), _kept(workflow)
-        root = resolve_output(run_name, what="run_name").parent
-        identity = identify(model, prompts, heldout, rewards, chosen)
-        steps = 0 if existing_run == FRESH else chosen.steps
-        folder, told = _choose(root, run_name.strip(), identity, steps)
-        memory.make_room(model.base)
-        asked = _Asked(model, len(heldout), rewards, chosen, unique_id)
-        exports = partial(_ask_exports, model, folder, workflow, unique_id)
-        title = f"training {folder.name}"
-        with memory.releasing(), progress.bar(unique_id, title, chosen.steps, folder) as bar:
+        root, name = resolve_output(run_name, what="run_name").parent, run_name.strip()
+        training = progress.Training(name, chosen.steps, _graph_id(page))
+        with memory.releasing(), progress.bar(unique_id, f"training {name}", training) as bar:
+            bar.phase(progress.READING, 0, 0)
+            identity = identify(model, prompts, heldout, rewards, chosen)
+            steps = 0 if existing_run == FRESH else chosen.steps
+            folder, told = _choose(root, name, identity, steps)
+            bar.follow(folder)
+            memory.make_room(model.base)
+            exports = partial(_ask_exports, model, folder, workflow, unique_id, bar)
+            asked = _Asked(model, len(heldout), rewards, chosen, unique_id, bar)
             result = train(
                 model,
                 prompts,
@@ -147,21 +152,36 @@ class _Asked:
         rewards: Objective,
         settings: TrainSettings,
         node_id: str | None,
+        bar: Progress,
     ) -> None:
         self._about, self._node_id = (heldout, rewards, settings), node_id
-        self._model = model
+        self._model, self._bar = model, bar
         self.tables: list[str] = []
 
     def __call__(self, tokens: PromptTokens) -> None:
-        notice, table = before_training(self._model, tokens, *self._about)
+        self._bar.phase(progress.ESTIMATING, 0, 0)
+        notice, table = before_training(self._model, tokens, *self._about, self._bar.poll)
         host.tell(self._node_id, notice)
         self.tables.append(table)
 
 
 def _ask_exports(
-    model: Policy, folder: Path, workflow: dict | None, node_id: str | None, _tokens: PromptTokens
+    model: Policy,
+    folder: Path,
+    workflow: dict | None,
+    node_id: str | None,
+    bar: Progress,
+    _tokens: PromptTokens,
 ) -> None:
-    check_exports(model, folder, workflow, node_id, progress.check_interrupt)
+    bar.phase(progress.ASKING, 0, 0)
+    check_exports(model, folder, workflow, node_id, bar.poll)
+
+
+def _graph_id(page: object) -> str | None:
+    """The id that the page gave the graph: a training is shown in that graph alone. A workflow can say anything here."""
+    graph = page.get("workflow") if isinstance(page, dict) else None
+    found = graph.get("id") if isinstance(graph, dict) else None
+    return found[:_GRAPH_ID] if isinstance(found, str) else None
 
 
 def _choose(root: Path, name: str, identity: dict[str, Any], steps: int) -> tuple[Path, str]:

@@ -82,7 +82,7 @@ def readers(policy, tmp_path, monkeypatch) -> Iterator[dict[str, Callable[[Path]
 
     def follow(folder: Path) -> None:
         past = live.read_past(folder)
-        run = live.LiveRun({}, past, lambda *_: None, lambda: run)
+        run = live.LiveRun({}, past, lambda *_: None, lambda: {"page": 1})
         run.record({"step": STEPS + 1, "truncated": 0.5})
         json.dumps(to_json(live.describe_run(folder, past)), allow_nan=False)
 

@@ -15,6 +15,7 @@ import { MAX_RECORDS, finite, withRecord } from "./record.mjs";
  * @property {CompletionRecord | null} sample
  * @property {string} phase what is being done; empty once nothing is
  * @property {boolean} ended whether it has ended, in whatever way
+ * @property {boolean} old whether it ended before the page was opened
  */
 
 /** The figure's colours and markers, see `gdpo/plotting/data.py`. */
@@ -28,7 +29,8 @@ export const DASHES = ["", "6 3", "1.5 2.5", "7 2.5 1.5 2.5"];
 
 /** @returns {Run} */
 export function emptyRun() {
-  return { name: "", steps: 0, records: [], findings: [], sample: null, phase: "", ended: false };
+  const none = { name: "", steps: 0, records: [], findings: [], sample: null };
+  return { ...none, phase: "", ended: false, old: false };
 }
 
 /**
@@ -46,6 +48,7 @@ export function told(run, message) {
   const total = finite(message.total) ?? 0;
   const counted = message.phase === "evaluating" || message.phase === "checking";
   const part = counted && total ? ` ${done} of ${total}` : "";
+  const phase = message.phase ? `${message.phase}${part}` : "";
   return {
     name: String(message.run ?? ""),
     steps: finite(message.steps) ?? 0,
@@ -56,8 +59,9 @@ export function told(run, message) {
         ? []
         : run.findings,
     sample: message.sample ?? (fresh ? null : run.sample),
-    phase: message.phase ? `${message.phase}${part}` : fresh ? "working" : run.phase,
-    ended: false,
+    phase: message.ended ? phase : phase || (fresh ? "working" : run.phase),
+    ended: message.ended === true,
+    old: false,
   };
 }
 
@@ -65,10 +69,11 @@ export function told(run, message) {
  * A finished run, as a node's `ui` holds it.
  *
  * @param {any} shown
+ * @param {boolean} [old] whether it was made before the page was opened
  * @returns {Run}
  */
-export function finished(shown) {
-  return { ...told(emptyRun(), { ...shown, past: shown?.records }), phase: "", ended: true };
+export function finished(shown, old = false) {
+  return { ...told(emptyRun(), { ...shown, past: shown?.records, ended: true }), phase: "", old };
 }
 
 /** @param {unknown} list @returns {StepRecord[]} */

@@ -29,6 +29,7 @@ export function timeLeft(run) {
 export function standing(run) {
   const last = run.records.at(-1);
   const at = `step ${last?.step ?? 0} of ${run.steps}`;
+  if (run.old) return `last run, ${at}`;
   if (!run.ended) return `${at} · ${run.phase}`;
   if (run.phase) return `${run.phase} at ${at}`;
   if (last && last.step >= run.steps)

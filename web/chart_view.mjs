@@ -15,6 +15,7 @@ import { finite } from "./record.mjs";
 const SVG = "http://www.w3.org/2000/svg";
 const WORDS_SHARE = 0.25; // of the height, for findings and sample
 const ENOUGH_STEPS = 5; // below, nothing is looked for
+const WHOLE_ZOOM = "1.7"; // of letters and lines where the chart has the whole screen
 
 const STYLE = {
   "--gdpo-ground": "var(--comfy-menu-bg, #1b1b1b)",
@@ -106,6 +107,8 @@ export class ChartView {
     /** @type {PointerEvent | null} where the pointer is, for a chart that changes below it */
     this.pointer = null;
     const when = { signal: this.stop.signal };
+    this.whole = wholeScreenButton(() => this.toggleWhole(), when);
+    this.element.addEventListener("fullscreenchange", () => this.magnify(), when);
     this.svg.addEventListener("pointermove", (event) => this.hover(event), when);
     this.svg.addEventListener("pointerleave", () => this.hover(null), when);
     this.element.addEventListener("pointerenter", () => this.redraw(), when); // the palette may have changed
@@ -127,6 +130,22 @@ export class ChartView {
     });
   }
 
+  /** @returns {boolean} whether it has the whole screen */
+  isWhole() {
+    return document.fullscreenElement === this.element;
+  }
+
+  /** Takes the whole screen, or gives it back. */
+  toggleWhole() {
+    const done = this.isWhole() ? document.exitFullscreen() : this.element.requestFullscreen?.();
+    done?.catch((error) => console.warn("gdpo: no whole screen", error));
+  }
+
+  magnify() {
+    this.element.style.setProperty("zoom", this.isWhole() ? WHOLE_ZOOM : "1");
+    this.redraw();
+  }
+
   /** Ends all that goes on behind it, and lets go of its runs: the page may keep the element itself. */
   remove() {
     this.runs = [];
@@ -138,7 +157,7 @@ export class ChartView {
 
   draw() {
     const empty = !this.runs.some((run) => run.records.length);
-    this.head.replaceChildren(...this.heading());
+    this.head.replaceChildren(...this.heading(), ...(empty ? [] : [this.whole]));
     this.words.replaceChildren(...(empty ? [] : [...this.findings(), ...this.sample()]));
     this.clear();
     this.drawing = null;
@@ -275,6 +294,20 @@ export class ChartView {
   svgTop() {
     return this.head.offsetTop + this.head.offsetHeight + 4;
   }
+}
+
+/**
+ * @param {() => void} pressed
+ * @param {{signal: AbortSignal}} when
+ * @returns {HTMLElement}
+ */
+function wholeScreenButton(pressed, when) {
+  const style = { border: "none", padding: "0 2px", background: "none", cursor: "pointer" };
+  const made = element("button", { ...style, color: GREY, font: "inherit" }, "⛶");
+  made.title = "whole screen, and back";
+  made.setAttribute("aria-label", made.title);
+  made.addEventListener("click", pressed, when);
+  return made;
 }
 
 /** @param {string[]} cells @param {string} colour @returns {HTMLElement} */

@@ -3,8 +3,9 @@
 // and gives our links their colours.
 // A language model wrote some of these texts, so they enter the page as plain text, never as HTML.
 
-// @ts-ignore: ComfyUI serves this module; it is no file of this pack.
-import { app } from "../../scripts/app.js";
+import * as page from "./comfy_page.mjs";
+import { resultText } from "./result_text.mjs";
+import { addShown, removeShown } from "./results.mjs";
 
 /** Our nodes with texts: what the box says before the first run, and its least height in pixels. */
 const NODES = new Map([
@@ -39,34 +40,8 @@ const STYLE = {
   resize: "none",
 };
 
-/** Tells the page our links' colours; a new palette takes them away until the next node is made. */
-function colourLinks() {
-  Object.assign(app.canvas.default_connection_color_byType ?? {}, LINK_COLOURS);
-  Object.assign(app.canvas.constructor.link_type_colors ?? {}, LINK_COLOURS);
-  for (const [type, colour] of Object.entries(LINK_COLOURS)) {
-    document.body.style.setProperty(`--color-datatype-${type}`, colour); // for the DOM rendering
-  }
-}
-
 /**
- * The result of one run as one text.
- *
- * @param {{text?: unknown, answers?: unknown}} result What the node put into its `ui`.
- * @returns {string}
- */
-export function resultText(result) {
-  const texts = Array.isArray(result?.text) ? result.text : [];
-  const answers = Array.isArray(result?.answers) ? result.answers : [];
-  const blocks = answers.map((answer) =>
-    Object.entries(answer ?? {})
-      .map(([column, text]) => `${column}: ${text ?? "-"}`)
-      .join("\n"),
-  );
-  return [...texts.map(String), ...blocks].join("\n\n");
-}
-
-/**
- * A read-only box at the end of the node. Neither saved workflows nor the queued graph contain it.
+ * A read-only box at the end of the node.
  *
  * @param {any} node
  * @param {{waiting: string, height: number}} look
@@ -79,24 +54,16 @@ function addBox(node, look) {
   box.placeholder = look.waiting;
   box.setAttribute("aria-label", "result");
   Object.assign(box.style, STYLE, { minHeight: `${look.height}px` });
-  const widget = node.addDOMWidget("result", "gdpo_text", box, {
-    serialize: false,
-    getValue: () => "",
-    setValue: () => {},
-    getMinHeight: () => look.height,
-  });
-  widget.serialize = false;
-  const least = node.computeSize();
-  node.setSize([Math.max(node.size[0], least[0]), Math.max(node.size[1], least[1])]);
+  page.addElement(node, "result", box, [0, look.height]);
   return box;
 }
 
-app.registerExtension({
+page.register({
   name: "gdpo.page",
 
   /** @param {any} node */
   nodeCreated(node) {
-    if (node.comfyClass?.startsWith("GDPO")) colourLinks();
+    if (node.comfyClass?.startsWith("GDPO")) page.colourLinks(LINK_COLOURS);
   },
 
   /**
@@ -110,13 +77,17 @@ app.registerExtension({
     const boxes = new WeakMap();
     const show = (/** @type {any} */ node, /** @type {any} */ result) => {
       const box = boxes.get(node);
-      if (box && result) box.textContent = resultText(result);
+      if (!box || !result) return false;
+      box.value = resultText(result);
+      return true;
     };
-    const { onNodeCreated, onConfigure, onExecuted } = nodeType.prototype;
+    const { onNodeCreated, onExecuted, onRemoved } = nodeType.prototype;
 
     nodeType.prototype.onNodeCreated = function (/** @type {unknown[]} */ ...args) {
       const returned = onNodeCreated?.apply(this, args);
-      boxes.set(this, addBox(this, look));
+      const box = addBox(this, look);
+      boxes.set(this, box);
+      addShown(this, { isEmpty: () => !box.value, show: (result) => show(this, result) });
       return returned;
     };
 
@@ -125,10 +96,9 @@ app.registerExtension({
       show(this, result);
     };
 
-    nodeType.prototype.onConfigure = function (/** @type {unknown[]} */ ...args) {
-      onConfigure?.apply(this, args);
-      // Coming back to a tab makes its nodes anew; only then does the page restore its results.
-      setTimeout(() => show(this, app.nodeOutputs?.[this.id]));
+    nodeType.prototype.onRemoved = function (/** @type {unknown[]} */ ...args) {
+      removeShown(this);
+      return onRemoved?.apply(this, args);
     };
   },
 });

@@ -2,8 +2,7 @@
 // Combine Rewards shows the sockets in use and one more. Only those with the highest numbers come and go, so
 // no reward ever changes its number, and the node takes all of them whatever the page shows.
 
-// @ts-ignore: ComfyUI serves this module; it is no file of this pack.
-import { app } from "../../scripts/app.js";
+import * as page from "./comfy_page.mjs";
 import { socketsWanted } from "./socket_count.mjs";
 
 const NODE = "GDPOCombineRewards";
@@ -31,16 +30,16 @@ function adjust(node, declared) {
   for (let number = shown + 1; number <= count; number++) {
     const name = `reward_${number}`;
     node.addInput(name, TYPE, {
-      shape: app.canvas.constructor.SHAPE_HOLLOW ?? 7,
+      shape: page.hollow(),
       tooltip: declared.get(name)?.[1]?.tooltip,
     });
   }
   if (node.inputs.length === before) return;
   node.setSize([node.size[0], node.computeSize()[1] + Math.max(0, spare)]);
-  app.graph.setDirtyCanvas(true, true);
+  page.redraw();
 }
 
-app.registerExtension({
+page.register({
   name: "gdpo.sockets",
 
   /**

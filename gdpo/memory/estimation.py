@@ -6,7 +6,7 @@ arithmetic. A training needs the most of its phases, not their sum: sampling and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..policies.configuration import build
 from ..policies.precision import resolve_device, resolve_precision, weights_dtype
 from ..settings import TrainSettings
 from .need import MemoryEstimate, free_memory
-from .trace import tracing
+from .trace import Polled, tracing
 from .traced_passes import Draw, Texts, trace_sampling, trace_update
 from .weights import (
     TOKEN_BYTES,
@@ -66,6 +66,7 @@ def estimate(
     shortest_prompt: int | None = None,
     heldout: int = 0,
     tokens: int = 0,
+    poll: Callable[[], None] = lambda: None,
 ) -> MemoryEstimate:
     """Return the memory of a training whose completions use their full length.
 
@@ -81,11 +82,12 @@ def estimate(
         shortest_prompt: Length of the shortest prompt; None: all are as long as the longest.
         heldout: Number of prompts to evaluate on.
         tokens: Number of tokens that the model's tokenizer knows; 0: it is not counted.
+        poll: Function that is called meanwhile; it may raise to stop.
 
     Raises:
         PolicyError: The architecture cannot be run without its weights, or takes no adapter.
     """
-    with _as_policy_error(config):
+    with _as_policy_error(config), Polled(poll):
         texts = Texts(prompt_tokens, min(prompt_tokens, shortest_prompt or prompt_tokens))
         parts, loading, largest = _parts(
             config, settings, rewards, precision, device, texts, heldout, adapter

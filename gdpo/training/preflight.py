@@ -106,6 +106,7 @@ def preflight(planned: Planned, held: ExitStack, progress: Progress) -> Any:
         progress.poll()
         answers.ask(partial(check, tokens))
     answers.finish()
+    progress.phase("trying two tokens", 0, 0)
     rehearse(model, policy.base, planned.prompts, settings, progress.poll)
     _tell_left_out(model, progress)
     return model

@@ -77,6 +77,7 @@ def before_training(
     heldout: int,
     objective: Objective,
     settings: TrainSettings,
+    poll: Callable[[], None] = lambda: None,
 ) -> tuple[str, str]:
     """Return a line on what the training needs, or on what to change where it does not fit; and the table.
 
@@ -86,6 +87,7 @@ def before_training(
         heldout: Number of held-out prompts.
         objective: The rewards and the method.
         settings: Settings of the training.
+        poll: Function that is called meanwhile; it may raise to stop.
 
     Raises:
         TrainingError: The device could not hold it even if nothing else were on it.
@@ -101,6 +103,7 @@ def before_training(
         "tokens": len(base.tokenizer),
         "adapter": policy.adapter.config if policy.adapter else None,
         "loaded": True,
+        "poll": poll,
     }
     try:
         needed = estimate(base.model.config, settings, **facts)

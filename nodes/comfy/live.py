@@ -97,45 +97,56 @@ def _rounded(value: Any) -> Any:
 
 
 class LiveRun:
-    """A training as the page follows it.
+    """A training as ComfyUI's pages follow it.
 
-    A page that was reloaded has forgotten what it was told, so the first message to each connection of a
-    page holds all there is so far.
+    Every page is told, since one that was closed and opened again has another name; each message says which workflow
+    it belongs to, so that no page shows it in another. What the training was before is in the first message to each
+    connection of a page: a reload forgets what was told.
     """
 
     def __init__(
         self,
         about: Mapping[str, Any],
         past: Sequence[StepRecord],
-        send: Callable[[str, Message], None],
-        page: Callable[[], object],
+        send: Callable[[str, Message, str], None],
+        pages: Callable[[], Mapping[str, object]],
     ) -> None:
         """Begin to tell.
 
         Args:
-            about: what every message says: the node, the run's name, its number of steps.
-            past: records of the run from before; they are cut where the training goes on.
-            send: gives the page an event of this name with this content.
-            page: the page's connection, or None where there is no page.
+            about: What every message says: the node, the workflow, the run's name, its number of steps.
+            past: Records of the run from before; they are cut where the training goes on.
+            send: Function that gives an event of this name with this content to the page of this name.
+            pages: Function that returns the connection of each page, by the page's name.
         """
-        self._about, self._send, self._page = dict(about), send, page
+        self._about, self._send, self._pages = dict(about), send, pages
         self._records = list(past)
         self._sample: CompletionRecord | None = None
-        self._phase: Message | None = None  # not told yet
+        self._phase: Message = {}
+        self._waits = False  # whether the phase was not told yet
         self._told = float("-inf")
-        self._known: object = None
+        self._known: dict[str, object] = {}
+
+    def follow(self, run: str, past: Sequence[StepRecord]) -> None:
+        """Go on with a run of this name and these records, which was not known at the start."""
+        self._about["run"], self._records, self._known = run, list(past), {}
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Tell the phase, soon."""
         self._phase = {"phase": name, "done": done, "total": total}
+        self._waits = True
         self.poll()
 
     def poll(self) -> None:
-        """Tell what waits, if the last time is long enough ago."""
-        if self._phase is not None and time.monotonic() - self._told >= _PHASE_SECONDS:
-            waiting, self._phase = self._phase, None
-            self._told = time.monotonic()
-            self._tell(PHASE_EVENT, waiting)
+        """Tell what waits, and pages that are new what there is, if the last time is long enough ago."""
+        if time.monotonic() - self._told < _PHASE_SECONDS:
+            return
+        self._told = time.monotonic()
+        pages = self._pages()
+        if not self._waits:
+            pages = {name: page for name, page in pages.items() if self._is_new(name, page)}
+        self._waits = False
+        self._tell(PHASE_EVENT, self._phase, pages)
 
     def record(self, record: Message) -> None:
         """Tell a step or an evaluation, and what the records say in words."""
@@ -143,18 +154,31 @@ class LiveRun:
         self._sample = shorten_sample(sample) if sample else self._sample
         step = cast(StepRecord, {key: record[key] for key in record if key != "sample"})
         join_record(self._records, step)
-        self._tell(STEP_EVENT, {"record": shorten_record(step), **self._words()})
+        news = {"record": shorten_record(step), **self._words()}
+        self._tell(STEP_EVENT, news, self._pages())
+
+    def end(self, word: str) -> None:
+        """Tell that it has ended, and how: "stopped", "failed", or "" where it is finished."""
+        self._waits = False
+        self._tell(PHASE_EVENT, {"phase": word, "ended": True}, self._pages())
 
     def _words(self) -> Message:
         findings = diagnose(self._records)
         return {"findings": [finding.text for finding in findings], "sample": self._sample}
 
-    def _tell(self, event: str, news: Message) -> None:
-        page = self._page()
-        if page is None:
-            return
-        if page is not self._known:
-            self._known = page
-            past = shorten_history(self._records)
-            news = {"past": past, **self._words(), **news}
-        self._send(event, {**self._about, **news})
+    def _tell(self, event: str, news: Message, pages: Mapping[str, object]) -> None:
+        told = {**self._about, **news}
+        whole: Message = {}
+        for name, page in pages.items():
+            if self._is_new(name, page):
+                self._known[name] = page
+                whole = whole or {**self._all(), **told}
+                self._send(event, whole, name)
+            else:
+                self._send(event, told, name)
+
+    def _all(self) -> Message:
+        return {"past": shorten_history(self._records), **self._words()}
+
+    def _is_new(self, name: str, page: object) -> bool:
+        return self._known.get(name) is not page

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from .live import LiveRun, read_past
 
 logger = logging.getLogger(__name__)
 
-_BEFORE = "checking"  # phase of a training before its first step, which has the bar for itself
+# Phases of a training before its first step; the one that is counted has the bar for itself.
+READING, ESTIMATING = "reading the model", "estimating memory"
+ASKING = "asking the nodes that follow"
+_COUNTED = "checking"
 _LOG_SECONDS = 15.0  # between two lines of progress where no bar can be drawn
 
 
@@ -48,22 +52,37 @@ def check_interrupt() -> None:
         raise Stopped("stopped")
 
 
+@dataclass(frozen=True)
+class Training:
+    """A training that pages show while it goes on.
+
+    Attributes:
+        run: Name of the run that is asked for; which one it is may be known later, see `follow`.
+        steps: Number of its steps.
+        workflow: The id that the page gave the graph, None where there is none.
+    """
+
+    run: str
+    steps: int
+    workflow: str | None = None
+
+
 @contextlib.contextmanager
 def bar(
-    node_id: str | None, title: str, steps: int = 0, folder: Path | None = None
-) -> Iterator[Progress]:
+    node_id: str | None, title: str, training: Training | None = None
+) -> Iterator[ComfyProgress | TerminalProgress]:
     """Yield what a node reports progress to, and learns from that it should stop, while it works.
 
     Args:
         node_id: The node's id, for ComfyUI.
         title: Text that a terminal shows before the bar.
-        steps: Number of training steps where the work is a training; with 0 the bar follows the phases.
-        folder: Folder of the training's run, which the page then shows while it grows.
+        training: The work where it is a training, whose bar counts steps; None: the bar follows the phases.
     """
     if host.is_comfyui():
-        yield ComfyProgress(node_id, steps, folder)
+        with ComfyProgress(node_id, training) as shown:
+            yield shown
         return
-    terminal = TerminalProgress(title, steps)
+    terminal = TerminalProgress(title, training.steps if training else 0)
     try:
         yield terminal
     finally:
@@ -73,15 +92,27 @@ def bar(
 class ComfyProgress(Progress):
     """ComfyUI's bar on the node, its interrupt, and the chart of a training in its page."""
 
-    def __init__(self, node_id: str | None, steps: int, folder: Path | None = None) -> None:
+    def __init__(self, node_id: str | None, training: Training | None = None) -> None:
         import comfy.utils  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
-        self._node_id, self._steps = node_id, steps
-        self._bar = comfy.utils.ProgressBar(max(steps, 1), node_id=node_id)
+        self._node_id, self._steps = node_id, training.steps if training else 0
+        self._bar = comfy.utils.ProgressBar(max(self._steps, 1), node_id=node_id)
         self._live: LiveRun | None = None
-        if folder is not None:
-            about = {"node": node_id, "run": folder.name, "steps": steps}
-            self._live = LiveRun(about, read_past(folder), _send, _page)
+        if training is not None:
+            self._live = LiveRun({"node": node_id, **asdict(training)}, (), _send, _pages)
+
+    def __enter__(self) -> ComfyProgress:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Tell the pages how the training ended."""
+        if self._live is not None:
+            self._live.end("" if error is None else "stopped" if _is_interrupt(error) else "failed")
+
+    def follow(self, folder: Path) -> None:
+        """Go on with the run of this folder, which is the one that is trained."""
+        if self._live is not None:
+            self._live.follow(folder.name, read_past(folder))
 
     def poll(self) -> None:
         """Raises ComfyUI's own exception if the user interrupted."""
@@ -94,7 +125,7 @@ class ComfyProgress(Progress):
         self.poll()
         if self._live is not None:
             self._live.phase(name, done, total)
-        if not self._steps or name == _BEFORE:
+        if not self._steps or name == _COUNTED:
             self._bar.update_absolute(done, max(total, 1))
 
     def notice(self, text: str) -> None:
@@ -108,19 +139,24 @@ class ComfyProgress(Progress):
         self._bar.update_absolute(int(record["step"]), max(self._steps, 1))
 
 
-def _page() -> object:
-    """Return the connection of the page that queued what is running; None where there is no such page."""
+def _is_interrupt(error: BaseException) -> bool:
+    import comfy.model_management as manager  # pyright: ignore[reportMissingImports]  ComfyUI's own
+
+    return isinstance(error, manager.InterruptProcessingException)
+
+
+def _pages() -> dict[str, object]:
+    """Return the connections of all pages, by name; they change in another thread."""
     from server import PromptServer  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
     server: Any = getattr(PromptServer, "instance", None)
-    return None if server is None else server.sockets.get(server.client_id)
+    return {} if server is None else dict(server.sockets)
 
 
-def _send(event: str, content: Mapping[str, Any]) -> None:
+def _send(event: str, content: Mapping[str, Any], page: str) -> None:
     from server import PromptServer  # pyright: ignore[reportMissingImports]  ComfyUI's own
 
-    server = PromptServer.instance
-    server.send_sync(event, to_json(content), server.client_id)
+    PromptServer.instance.send_sync(event, to_json(content), page)
 
 
 class TerminalProgress(Progress):
@@ -136,10 +172,16 @@ class TerminalProgress(Progress):
         """Raises `Stopped` once a stop was requested."""
         check_interrupt()
 
+    def follow(self, folder: Path) -> None:
+        """Call the bar by the name of the run that is trained."""
+        self._title = f"training {folder.name}"
+
     def phase(self, name: str, done: int, total: int) -> None:
-        """Shows the phase beside the training's bar, or on a bar of its own."""
+        """Shows the phase beside the training's bar, or on a bar of its own; none for one that has no units."""
         self.poll()
-        if not self._steps or name == _BEFORE:
+        if not total:
+            return
+        if not self._steps or name == _COUNTED:
             self._show(f"{self._title}: {name}", done, total)
             return
         if self._shown != self._title:

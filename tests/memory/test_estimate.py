@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -266,3 +267,23 @@ def test_scores_that_do_not_fit_a_card_are_counted_in_main_memory(tiny_folder, m
         parts[size] = told(tiny_folder, natural, precision="fp32", device="cuda").parts["scores"]
     assert parts["large"] == 64 * 4 * told(tiny_folder, natural).parts["adapter"]
     assert parts["small"] == 0
+
+
+def test_an_estimate_can_be_stopped_in_each_of_its_passes(tiny_folder):
+    class Stop(Exception):
+        pass
+
+    calls = itertools.count()
+    told(tiny_folder, poll=lambda: next(calls))
+    operations = next(calls)
+    assert operations > 500
+    for share in (0.0, 0.2, 0.5, 0.9):
+        left = iter(range(int(share * operations)))
+
+        def poll(left=left) -> None:
+            if next(left, None) is None:
+                raise Stop
+
+        with pytest.raises(Stop):
+            told(tiny_folder, poll=poll)
+    assert told(tiny_folder).total > 0

@@ -13,6 +13,7 @@ declared = submodule("nodes.checks.declared")
 errors = submodule("gdpo.errors")
 guard = submodule("nodes.checks.guard")
 live = submodule("nodes.comfy.live")
+training_node = submodule("nodes.train")
 paths = submodule("nodes.checks.paths")
 plot_node = submodule("nodes.plot_convergence")
 to_json = submodule("gdpo.to_json").to_json
@@ -132,16 +133,24 @@ def test_prompts_that_went_away_are_named(folders, monkeypatch):
 
 
 @pytest.mark.parametrize("case", VALUES)
+def test_the_graphs_id_in_a_workflow_may_be_anything(case):
+    value = VALUES[case]
+    for page in (value, {"workflow": value}, {"workflow": {"id": value}}):
+        found = training_node._graph_id(page)
+        assert found is None or (isinstance(found, str) and len(found) <= 64)
+
+
+@pytest.mark.parametrize("case", VALUES)
 def test_the_live_chart_takes_any_node_and_any_text(case):
     """The page gets strict JSON, and of a long text only its beginning."""
     sent = []
-    page = object()
+    pages = {"page": object()}
     about = {"node": VALUES[case] if case != "deep" else "8", "run": "r", "steps": 1}
-    told = live.LiveRun(about, [], lambda *message: sent.append(message), lambda: page)
+    told = live.LiveRun(about, [], lambda *message: sent.append(message), lambda: pages)
     text = VALUES[case] if isinstance(VALUES[case], str) else ""
     sample = {"step": 1, "prompt": text, "completion": text, "rewards": {"a": 1.0}}
     told.phase("sampling", 0, 1)
     told.record({"step": 1, "truncated": 0.0, "sample": sample})
-    for _, message in sent:
+    for _, message, _ in sent:
         written = json.dumps(to_json({**message, "node": None}), allow_nan=False)
         assert len(written) < 20_000

@@ -46,13 +46,16 @@ def told():
 
     class Told:
         def __init__(self):
-            self.page, self.messages = object(), []
-            about = {"node": "8", "run": "r", "steps": 9}
+            self.pages, self.messages = {"one": object()}, []
+            about = {"node": "8", "workflow": "w", "run": "r", "steps": 9}
             past = [step(1), step(2), step(3)]
-            self.run = live.LiveRun(about, past, self.send, lambda: self.page)
+            self.run = live.LiveRun(about, past, self.send, lambda: dict(self.pages))
 
         def send(self, *message):
             self.messages.append(message)
+
+        def to(self, page):
+            return [message for _, message, name in self.messages if name == page]
 
         def last(self):
             return self.messages[-1][1]
@@ -70,21 +73,67 @@ def test_first_message_holds_the_past_and_later_ones_do_not(told):
     told.run.record(step(5))
     assert "past" not in told.last()
     assert told.last()["record"]["step"] == 5
-    assert (told.last()["node"], told.last()["run"], told.last()["steps"]) == ("8", "r", 9)
+    about = {name: told.last()[name] for name in ("node", "workflow", "run", "steps")}
+    assert about == {"node": "8", "workflow": "w", "run": "r", "steps": 9}
 
 
 def test_a_page_that_was_reloaded_gets_everything_again(told):
     told.run.record(step(4))
-    told.page = object()
+    told.pages["one"] = object()
     told.run.record(step(5))
     assert steps(told.last()) == [1, 2, 3, 4, 5]
 
 
+def test_a_page_that_was_reloaded_need_not_wait_for_a_step(told, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    told.run.phase("updating", 3, 9)
+    told.pages["one"] = object()
+    told.run.poll()
+    assert len(told.messages) == 1
+    now[0] += 0.3
+    told.run.poll()
+    assert steps(told.last()) == [1, 2, 3]
+    assert told.last()["phase"] == "updating"
+    now[0] += 9
+    told.run.poll()
+    assert len(told.messages) == 2
+
+
+def test_every_page_is_told_and_each_gets_the_past_once(told):
+    told.run.record(step(4))
+    told.pages["two"] = object()
+    told.run.record(step(5))
+    assert ["past" in message for message in told.to("one")] == [True, False]
+    assert ["past" in message for message in told.to("two")] == [True]
+    del told.pages["one"]
+    told.run.record(step(6))
+    assert (len(told.to("one")), len(told.to("two"))) == (2, 2)
+
+
+def test_a_run_whose_folder_is_chosen_late_is_told_whole_under_its_name(told):
+    told.run.record(step(4))
+    told.run.follow("r-2", [step(1)])
+    told.run.phase("sampling", 1, 9)
+    assert (told.last()["run"], steps(told.last())) == ("r-2", [1])
+
+
+@pytest.mark.parametrize("word", ["", "stopped", "failed"])
+def test_the_end_is_told_at_once_and_is_the_last(told, word):
+    told.run.phase("sampling", 3, 9)
+    told.run.phase("updating", 3, 9)  # waits
+    told.run.end(word)
+    assert (told.last()["phase"], told.last()["ended"]) == (word, True)
+    count = len(told.messages)
+    told.run.poll()
+    assert len(told.messages) == count
+
+
 def test_nothing_is_sent_where_there_is_no_page_and_all_of_it_later(told):
-    told.page = None
+    told.pages = {}
     told.run.record(step(4))
     assert not told.messages
-    told.page = object()
+    told.pages = {"one": object()}
     told.run.phase("sampling", 4, 9)
     assert steps(told.last()) == [1, 2, 3, 4]
 
@@ -267,10 +316,14 @@ def test_events_and_result_of_a_training_tell_the_same(tmp_path, monkeypatch):
     (shown,) = given["ui"]["gdpo_runs"]
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert (shown["run"], shown["steps"]) == ("a", 2)
-    assert followed.phases == {"checking", "sampling", "scoring", "updating", "evaluating"}
+    before = {"reading the model", "checking", "asking the nodes that follow", "estimating memory"}
+    steps = {"trying two tokens", "sampling", "scoring", "updating", "evaluating"}
+    assert followed.phases == before | steps
 
     sent = []
-    run = live.LiveRun({}, (), lambda _event, message: sent.append(message), lambda: run)
+    run = live.LiveRun(
+        {}, (), lambda _event, message, _page: sent.append(message), lambda: {"p": 1}
+    )
     for record in followed.records:
         run.record(record)
     merged = {}

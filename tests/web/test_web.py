@@ -64,4 +64,9 @@ def test_the_page_listens_to_the_events_that_are_sent():
     live = submodule("nodes.comfy.live")
     chart = (WEB / "live_chart.js").read_text(encoding="utf-8")
     for event in (live.STEP_EVENT, live.PHASE_EVENT):
-        assert f'addEventListener("{event}"' in chart
+        assert f'listen("{event}"' in chart
+
+
+def test_one_module_alone_knows_comfyuis_page():
+    users = [s.name for s in SOURCES if "/scripts/" in s.read_text(encoding="utf-8")]
+    assert users == ["comfy_page.mjs"]
