@@ -82,7 +82,10 @@ class TrainSettings:
         step=0.01,
     )
     eval_every: int = option(
-        10, "Steps between evaluations on the held-out prompts.", minimum=1, maximum=1_000_000
+        10,
+        "Steps between evaluations on the held-out prompts; 0: only after the last.",
+        minimum=0,
+        maximum=1_000_000,
     )
     checkpoint_every: int = option(
         20,
@@ -111,3 +114,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
+        if self.stop_when_converged and not self.eval_every:
+            raise TrainingError(
+                "`stop_when_converged` looks at evaluations, and with `eval_every` 0 there is none before the end; "
+                "set `eval_every` to 1 or more."
+            )

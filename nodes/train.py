@@ -22,7 +22,7 @@ from ..gdpo.training.fitting import PromptTokens
 from ..gdpo.training.trainer import train
 from .checks.exports import check_exports
 from .checks.guard import guarded
-from .checks.inputs import Input, choice, socket, text, widget
+from .checks.inputs import Input, advanced, choice, socket, text, widget
 from .checks.memory_notice import before_training
 from .checks.paths import check_tree, name_verdict, resolve_output
 from .comfy import host, memory, progress
@@ -34,6 +34,8 @@ CONTINUE, FRESH = "continue", "fresh"
 _GRAPH_ID = 64  # characters; pages make 36
 # Settings that came after `existing_run`: saved workflows hold the widgets' values by their positions.
 _LATER = ("step_size",)
+# What people change; the page shows the others when it is asked to. The order of all stays that of saved workflows.
+_SHOWN = ("steps", "prompts_per_step", "group_size", "max_new_tokens", "eval_every", "step_size")
 
 
 class GDPOTrain:
@@ -138,8 +140,10 @@ class GDPOTrain:
 
 def _widgets(*, later: bool) -> dict[str, Input]:
     """The settings as widgets: those of `_LATER`, or all others."""
-    options = describe(TrainSettings)
-    return {one.name: widget(one) for one in options if (one.name in _LATER) == later}
+    options = [one for one in describe(TrainSettings) if (one.name in _LATER) == later]
+    return {
+        one.name: widget(one) if one.name in _SHOWN else advanced(widget(one)) for one in options
+    }
 
 
 class _Asked:

@@ -5,6 +5,7 @@
 //   app.registerExtension, its hooks init, nodeCreated, beforeRegisterNodeDef, afterConfigureGraph   1.35
 //   onNodeCreated, onConfigure, onExecuted, onRemoved, onConnectionsChange, onDrawForeground of nodes   1.35
 //   addDOMWidget(name, type, element, {serialize, getValue, setValue, getMinHeight})                   1.35
+//   addWidget("button", ...) with canvasOnly; hidden of widgets, options.advanced of widgets            1.49
 //   computeSize, setSize, addInput, removeInput, isInputConnected, widgets, inputs, graph of nodes     1.35
 //   app.rootGraph, before it app.graph; _nodes, id and subgraph.                                        1.35
 //   app.nodeOutputs, by locator: "3", or "<id of the subgraph>:3"                                       1.35
@@ -72,6 +73,20 @@ export function addElement(node, name, element, [width, height]) {
   widget.serialize = false;
   const whole = node.computeSize();
   node.setSize([Math.max(node.size[0], width || whole[0]), Math.max(node.size[1], whole[1])]);
+}
+
+/**
+ * A button at the end of a node, on the canvas alone, that is not saved.
+ *
+ * @param {any} node
+ * @param {string} label
+ * @param {() => void} pressed
+ * @returns {any} its widget
+ */
+export function addCanvasButton(node, label, pressed) {
+  const widget = node.addWidget("button", label, null, pressed, { canvasOnly: true });
+  widget.serialize = false;
+  return widget;
 }
 
 /** @param {WheelEvent} event that the canvas gets instead of the element; the DOM rendering does it by itself */

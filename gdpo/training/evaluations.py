@@ -33,7 +33,8 @@ class Evaluations:
     def is_due(self, step: int) -> bool:
         """Tell whether the policy after `step` is to be evaluated and was not."""
         settings = self._settings
-        due = step % settings.eval_every == 0 or step == settings.steps
+        every = settings.eval_every
+        due = step == settings.steps or (every > 0 and step % every == 0)
         return bool(self._heldout) and due and step not in self._found
 
     def add(self, step: int, model: Any, tokenizer: Any, progress: Progress) -> StepRecord:

@@ -56,6 +56,12 @@ def _fine_step(default: float) -> float:
     return 10.0 ** min(digit, -2)
 
 
+def advanced(one: Input) -> Input:
+    """Return an input that the page hides until all of the node's are asked for."""
+    kind, look = one
+    return (kind, {**look, "advanced": True})
+
+
 def widget(option: Option) -> Input:
     """Return the input for one documented setting of the library."""
     if option.choices is not None:

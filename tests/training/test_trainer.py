@@ -8,10 +8,12 @@ import pytest
 import torch
 from small_training import PROMPTS, SETTINGS, LetterShare, objective
 
+from gdpo.errors import TrainingError
 from gdpo.objective.methods import METHODS
 from gdpo.objective.objective import combine_rewards
 from gdpo.rewards.reward import Reward
 from gdpo.runs.history import read_history
+from gdpo.settings import TrainSettings
 from gdpo.training.trainer import train
 
 
@@ -73,3 +75,15 @@ def test_stops_when_every_reward_has_held_its_target(tiny_policy, tmp_path):
     records = read_history(tmp_path / "run")
     assert records[-1]["step"] == 2  # evaluations at steps 0, 1 and 2
     assert [r["converged"] for r in records] == [False, False, True]
+
+
+def test_evaluations_only_at_the_end(tiny_policy, tmp_path):
+    settings = replace(SETTINGS, steps=2, eval_every=0)
+    train(tiny_policy, PROMPTS, objective(), settings, tmp_path / "run", heldout=PROMPTS)
+    records = read_history(tmp_path / "run")
+    assert [r["step"] for r in records if "eval" in r] == [2]
+
+
+def test_stopping_by_evaluations_that_are_never_made_is_refused_early():
+    with pytest.raises(TrainingError, match="`eval_every` 0"):
+        TrainSettings(eval_every=0, stop_when_converged=True)
