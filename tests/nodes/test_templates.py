@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,21 @@ from loaded_pack import PACK, ROOT, submodule
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
 API_FOLDER = Path(__file__).parents[2] / "workflows"
 CLASSES = PACK.NODE_CLASS_MAPPINGS
-NOTE = "Note"  # the page's own; it is not part of the graph that is run
-ISSUED = {"quick start", "support desk", "reasoning with gated length", "teaching assistant"}
-ISSUED |= {"medical information", "ten rewards", "methods side by side"}
+NOTE = "MarkdownNote"  # the page's own; it is not part of the graph that is run
+# In the order in which the page lists them: by name.
+ISSUED = (
+    *("1 quick start", "2 support desk", "3 reasoning with gated length", "4 methods side by side"),
+    *("5 ten rewards", "6 teaching assistant", "7 medical information"),
+)
+NUMBER = re.compile(r"^GDPO \d ")
+# Between nodes: the page's newer rendering makes them higher, and notices make them grow.
+LEAST_GAP = 60
+TITLE = 30  # a node's title stands above its place
 
 
 def api_file(template: Path) -> Path:
-    """`GDPO quick start.json` belongs to `quick_start.json`."""
-    return API_FOLDER / (template.stem.removeprefix("GDPO ").replace(" ", "_") + ".json")
+    """`GDPO 1 quick start.json` belongs to `quick_start.json`."""
+    return API_FOLDER / (NUMBER.sub("", template.stem).replace(" ", "_") + ".json")
 
 
 def as_api(template: dict) -> dict:
@@ -59,7 +68,7 @@ def with_defaults(graph: dict) -> dict:
 
 
 def test_every_promised_template_is_there_and_has_its_api_file():
-    assert {f"GDPO {name}" for name in ISSUED} <= {template.stem for template in TEMPLATES}
+    assert [f"GDPO {name}" for name in ISSUED] == [template.stem for template in TEMPLATES]
     assert all(api_file(template).is_file() for template in TEMPLATES)
 
 
@@ -112,6 +121,36 @@ def test_a_template_is_the_graph_of_its_api_file_and_has_a_picture(template):
     # Node numbers may differ; with the same classes, values and links the graphs are the same.
     assert with_defaults(page) == with_defaults(api)
     assert template.with_suffix(".jpg").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_nodes_of_a_template_keep_their_distance(template):
+    nodes = json.loads(template.read_text(encoding="utf-8"))["nodes"]
+    for one, other in combinations(nodes, 2):
+        beside = _gap(one, other, 0, 0)
+        below = _gap(one, other, 1, TITLE)
+        assert max(beside, below) >= LEAST_GAP, (one["title"], other["title"])
+
+
+def _gap(one, other, side, above):
+    """Pixels between two nodes, along one side; negative where they overlap."""
+    first, second = sorted((one, other), key=lambda node: node["pos"][side])
+    return second["pos"][side] - above - (first["pos"][side] + first["size"][side])
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_a_template_has_titled_groups_and_a_note_that_leads_through_it(template):
+    graph = json.loads(template.read_text(encoding="utf-8"))
+    (note,) = (node for node in graph["nodes"] if node["type"] == NOTE)
+    assert [int(n) for n in re.findall(r"^(\d)\. ", note["widgets_values"][0], re.M)] == [*range(1, 6)]
+    for node in graph["nodes"]:
+        if node is not note:
+            assert any(_holds(group["bounding"], node) for group in graph["groups"]), node["title"]
+
+
+def _holds(bounding, node):
+    (x, y, w, h), (left, top), (width, height) = bounding, node["pos"], node["size"]
+    return x <= left and y <= top - TITLE and left + width <= x + w and top + height <= y + h
 
 
 @pytest.mark.parametrize("file", sorted(API_FOLDER.glob("*.json")), ids=lambda path: path.stem)

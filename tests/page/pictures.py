@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
-QUICK_START = ROOT / "example_workflows" / "GDPO quick start.json"
+QUICK_START = ROOT / "example_workflows" / "GDPO 1 quick start.json"
 SERVER = os.environ.get("GDPO_COMFYUI", "").rstrip("/")
 LOOK = {"TutorialCompleted": True, "Locale": "en", "Workflow.Persist": True}
 LOOK |= {
