@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from benchmarks.common.results import machine, write
-from gdpo.objective.director import Direction, Director, Plan
+from gdpo.objective.director import Director
+from gdpo.objective.plan import Direction, Plan
 from gdpo.objective.objective import Objective, combine_rewards
 from gdpo.rewards import SCORERS, Reward
 from gdpo.settings import TrainSettings

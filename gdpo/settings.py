@@ -112,6 +112,11 @@ class TrainSettings:
         step=0.05,
     )
 
+    @property
+    def most_sampled_again(self) -> int:
+        """Return how many prompts of a step are sampled a second time at most; see `objective.waiting`."""
+        return max(1, self.prompts_per_step // 2) if self.optimizer == NATURAL else 0
+
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
         if self.stop_when_converged and not self.eval_every:

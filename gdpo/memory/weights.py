@@ -104,6 +104,6 @@ def score_bytes(
     """
     if settings.optimizer != NATURAL:
         return 0, 0
-    count = settings.prompts_per_step * settings.group_size
+    count = (settings.prompts_per_step + settings.most_sampled_again) * settings.group_size
     numbers, largest = sum(p.numel() for p in tensors), max(p.numel() for p in tensors)
     return count * numbers * dtype.itemsize, 2 * count * largest * 4  # weighted, and not

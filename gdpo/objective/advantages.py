@@ -83,6 +83,16 @@ def update_scale(previous: Tensor | None, rewards: Tensor, ranges: Tensor) -> Te
     return torch.maximum(now, _SCALE_FLOOR * ranges)
 
 
+def told_apart(scale: Tensor, ranges: Tensor) -> Tensor:
+    """Tell which rewards have ever told completions of a group apart, as far as is remembered, `(K,)`.
+
+    Args:
+        scale: Result of `update_scale`.
+        ranges: As for it.
+    """
+    return scale > 1.001 * _SCALE_FLOOR * ranges
+
+
 def batch_std(advantages: Tensor, rewards: Tensor) -> Tensor:
     """Return the standard deviation of the combined advantage over the batch (arXiv 2601.05242, step 3).
 

@@ -5,17 +5,18 @@ All of it is `(K,)` and `(K, K)` in float64, small enough to be written as JSON 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..to_json import to_json
-from . import advantages, gramian as geometry
-from .director_state import bad_entry, read_tensor
+from . import advantages, gramian as geometry, waiting
+from .director_state import bad_entry, read_share, read_tensor
 from .dispersion import dispersion, spread
 from .objective import Objective
+from .plan import Direction, Plan
 from .weighting import deficits
 
 # Geometry is smoothed over about 10 steps, since one step's Gramian is mostly noise. Progress is not: weights that
@@ -32,33 +33,7 @@ _URGENT = 0.3
 
 # What the next step depends on, as attributes; checkpoints have them under these names.
 _STATE = ("_steps", "_scale", "_means", "_starts", "_gramian")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one step follows.
-
-    Attributes:
-        advantages: Each reward's advantages, `(K, B, G)`.
-        weights: Each reward's weight, `(K,)`.
-        urgency: How far a natural step may go for them, 0 to 1: 1 while any reward lacks 0.3 of its way or more.
-    """
-
-    advantages: Tensor
-    weights: Tensor
-    urgency: float = 1.0
-
-
-@dataclass(frozen=True)
-class Direction:
-    """What one step decided and found, for the record. `(K,)` and `(K, K)`."""
-
-    weights: Tensor
-    preferences: Tensor
-    deficits: Tensor
-    cosines: Tensor
-    dispersion: float
-    dispersion_reached: bool
+_FOUND = "_found"  # of second draws; checkpoints of older versions lack it
 
 
 class Director:
@@ -71,11 +46,20 @@ class Director:
         self._means: Tensor | None = None
         self._starts: Tensor | None = None
         self._gramian: Tensor | None = None
+        self._patience = waiting.Patience()
 
-    def observe(self, rewards: Tensor) -> Tensor:
-        """Take in the rewards `(K, B, G)` of a step and return each reward's advantages `(K, B, G)`."""
+    def observe(self, rewards: Tensor, prompts: int | None = None) -> Tensor:
+        """Take in the rewards of a step and return each reward's advantages, `(K, B, G)`.
+
+        Args:
+            rewards: `(K, B, G)`.
+            prompts: Number of the prompts, the first ones, whose rewards tell how far the run is: those that were
+                sampled again are the worse ones. None: all.
+        """
         self._steps += 1
-        means = rewards.flatten(1).nanmean(1)  # NaN for a reward that scored nothing in this step
+        means = (
+            rewards[:, :prompts].flatten(1).nanmean(1)
+        )  # NaN where nothing was scored in this step
         self._means = smooth(self._means, means, 0.0)  # the newest that is known
         if self._starts is None or self._steps <= _WARMUP:
             self._starts = smooth(self._starts, means, 1 - 1 / self._steps)
@@ -98,6 +82,28 @@ class Director:
         weights[active] = self._weights(active)
         furthest = float(self._deficits()[active].max())
         return Plan(advantages, weights, min(1.0, furthest / _URGENT))
+
+    def stuck(self, rewards: Tensor) -> Tensor:
+        """Tell which prompts say nothing of the reward furthest behind, `(B,)`; none where progress does not direct."""
+        objective, scale = self.objective, self._scale
+        if not objective.directs or self._steps < _WARMUP or scale is None:
+            return torch.zeros(rewards.shape[1], dtype=torch.bool)
+        alive = advantages.told_apart(scale, objective.ranges) & (objective.preferences > 0)
+        return waiting.stuck(rewards, objective.targets, self._deficits(), alive)
+
+    @property
+    def patience(self) -> float:
+        """Return how much stuck prompts wait, 0 to 1, by what second draws have found lately."""
+        return self._patience.share
+
+    def learn(self, again: Tensor) -> None:
+        """Take in the rewards of stuck prompts that were sampled again, `(K, E, G)`, before they are observed."""
+        self._patience.learn(self.stuck(again))
+
+    def wait(self, plan: Plan, rewards: Tensor) -> Plan:
+        """Return the plan in which prompts that are stuck ask for less, unless all are."""
+        held = waiting.held_back(plan.advantages, self.stuck(rewards), self.patience)
+        return replace(plan, advantages=held)
 
     def combine(self, plan: Plan, rewards: Tensor, ratios: Tensor) -> Tensor:
         """Return the advantages that the step follows, `(B, G)`.
@@ -166,7 +172,8 @@ class Director:
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on, as plain JSON."""
-        return {name: to_json(getattr(self, name)) for name in _STATE}
+        known = {name: to_json(getattr(self, name)) for name in _STATE}
+        return {**known, _FOUND: self._patience.found}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned after a step, here or in an older version, which kept more.
@@ -180,7 +187,7 @@ class Director:
         steps, count = state["_steps"], len(self.objective.rewards)
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise bad_entry("_steps", "a whole number, 1 or more", steps)
-        self._steps = steps
+        self._steps, self._patience = steps, waiting.Patience(read_share(state, _FOUND, 1.0))
         self._scale = read_tensor(state, "_scale", count)
         self._means = read_tensor(state, "_means", count)
         self._starts = read_tensor(state, "_starts", count)

@@ -21,6 +21,14 @@ def read_tensor(state: dict[str, Any], name: str, *shape: int) -> Tensor:
     return found
 
 
+def read_share(state: dict[str, Any], name: str, default: float) -> float:
+    """Return an entry of a state that is a number from 0 to 1; the default where it is absent."""
+    found = state.get(name, default)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found <= 1:
+        raise bad_entry(name, "a number from 0 to 1", found)
+    return float(found)
+
+
 def _with_nan(values: Any) -> Any:
     if isinstance(values, list):
         return [_with_nan(value) for value in values]

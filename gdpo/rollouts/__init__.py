@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .joining import joined
 from .rollouts import Rollouts
 from .sampling import sample
 
-__all__ = ["Rollouts", "sample"]
+__all__ = ["Rollouts", "joined", "sample"]

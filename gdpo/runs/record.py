@@ -106,6 +106,8 @@ class Figures(TypedDict, total=False):
         step_shortened: True if it went so much too far that it was taken back in part.
         signals: Share of each reward's direction, 0 to 1, that held for prompts that were left out, by name; null where a
             reward told no completion from another.
+        sampled_again: Number of prompts that were sampled a second time, since their completions said nothing of the
+            reward that is furthest behind.
         tokens_per_second: Sampled tokens per second of sampling.
         seconds: Duration of the step.
         peak_memory_mb: Most memory so far, in MiB: of the card on CUDA, of the process otherwise.
@@ -132,6 +134,7 @@ class Figures(TypedDict, total=False):
     step_kl_measured: Number
     step_shortened: bool
     signals: dict[str, Number]
+    sampled_again: int
     tokens_per_second: Number
     seconds: Seconds
     peak_memory_mb: Number

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..memory import Limits, Retreat, explain_shortage
-from ..objective.director import Director, Plan
+from ..objective.director import Director
+from ..objective.plan import Plan
 from ..objective.objective import Objective
 from ..optimizers import NATURAL
 from ..policies.base import Base
@@ -95,8 +96,10 @@ class StepGradient:
     def _combine(self, plan: Plan, rewards: Tensor, rollouts: Rollouts, ratios: Tensor) -> Tensor:
         """Return the advantages that the step follows, `(N,)`: the method's combination, and the pull to the base."""
         totals = ratios.sum(1).double().cpu().view(rewards.shape[1:])
-        combined = self.director.combine(plan, rewards, totals)
-        if self._settings.optimizer == NATURAL:
+        natural = self._settings.optimizer == NATURAL
+        followed = self.director.wait(plan, rewards) if natural else plan
+        combined = self.director.combine(followed, rewards, totals)
+        if natural:
             combined = self._in_nats(plan, combined)
         elif self._objective.method.weighs_completions:
             # Undo the token normaliser of `differentiate`.

@@ -16,8 +16,7 @@ from ..policies.adapter import Adapter, read_adapter, write_adapter
 from ..policies.base import Base
 from ..progress import Progress
 from ..prompts import Prompt
-from ..rewards.scoring import score_rewards
-from ..rollouts import Rollouts, sample
+from ..rollouts import Rollouts
 from ..runs.checkpoints import renew_marks, save_checkpoint
 from ..runs.folder import Run
 from ..runs.record import Figures, StepRecord
@@ -27,9 +26,9 @@ from ..to_json import to_json
 from ..update.passes import Differentiated
 from . import records
 from .averaging import Average
+from .draws import Draws
 from .evaluations import Evaluations
 from .gradient import Parts, StepGradient
-from .schedule import derive_seed
 from .standstill import Standstill
 
 # Completions of a step that are kept for reading.
@@ -60,6 +59,7 @@ class Loop:
         self._run, self._progress = run, progress
         self._gradient = StepGradient(model, base, objective, settings, parts, progress.poll)
         self._director = self._gradient.director
+        self._draws = Draws(model, base.tokenizer, self._director, settings, progress)
         self._directed = self._director.state()  # after the last finished step
         self._stepper = parts.stepper(model, objective, settings, progress.poll)
         self._optimizer = self._stepper.optimizer
@@ -70,16 +70,10 @@ class Loop:
         step, watch = self.step + 1, records.Stopwatch()
         self._standstill.check()
 
-        self._progress.phase("sampling", self.step, self._settings.steps)
-        rollouts = self._sample(batch, step)
-        watch.lap("sample")
-
-        self._progress.phase("scoring", self.step, self._settings.steps)
-        rewards = self._score(batch, rollouts)  # (K, B, G)
-        watch.lap("score")
+        rollouts, rewards, again = drawn = self._draws.draw(batch, step, watch)
 
         self._progress.phase("updating", self.step, self._settings.steps)
-        plan = self._director.decide(self._director.observe(rewards))
+        plan = self._director.decide(self._director.observe(rewards, drawn.prompts))
         ratios, found = self._gradient.compute(plan, rewards, rollouts, step)
         products = found.gradients.inner_products().cpu()
         squared_norms = found.gradients.squared_norms.double().cpu()
@@ -89,11 +83,12 @@ class Loop:
 
         record: StepRecord = {
             "step": step,
-            **records.describe_rewards(self._objective.names, rewards),
+            **records.describe_rewards(self._objective.names, rewards[:, : drawn.prompts]),
             **records.describe_direction(self._objective, direction),
             **records.describe_completions(rollouts),
             **records.describe_update(found, ratios, rollouts),
             **moved,
+            "sampled_again": again,
             **records.describe_cost(rollouts, watch, str(self._model.device)),
         }
         self._write(record, batch, rollouts, rewards)
@@ -152,26 +147,6 @@ class Loop:
         """Return what the training has made so far: the average of its last policies."""
         with self._average.shown():
             return read_adapter(self._model)
-
-    def _sample(self, batch: list[Prompt], step: int) -> Rollouts:
-        settings = self._settings
-        return sample(
-            self._model,
-            self._tokenizer,
-            batch,
-            group_size=settings.group_size,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            seed=derive_seed(settings.rng_seed, "sample", step),
-            poll=self._progress.poll,
-        )
-
-    def _score(self, batch: list[Prompt], rollouts: Rollouts) -> Tensor:
-        """The rewards of all completions, `(K, B, G)`."""
-        rewards, group = self._objective.rewards, self._settings.group_size
-        rows = [prompt for prompt in batch for _ in range(group)]
-        scores = score_rewards(rewards, rows, rollouts.completions, self._progress.poll)  # (K, N)
-        return scores.view(len(rewards), len(batch), group)
 
     def _update(self, found: Differentiated, rollouts: Rollouts, step: int) -> Figures:
         """Move the parameters; returns what the record says of it."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..objective.advantages import dead_groups
-from ..objective.director import Direction
+from ..objective.plan import Direction
 from ..objective.objective import Objective
 from ..prompts import Prompt
 from ..rollouts import Rollouts
@@ -26,9 +26,10 @@ class Stopwatch:
         self._parts: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        """End the part `name` now."""
+        """End the part `name` now, which may have several."""
         now = time.perf_counter()
-        self._parts[name], self._last = now - self._last, now
+        self._parts[name] = self._parts.get(name, 0.0) + now - self._last
+        self._last = now
 
     def seconds(self, name: str) -> float:
         """Tell how long the part `name` took."""

@@ -250,7 +250,8 @@ def test_scores_are_a_gradient_for_each_completion(tiny_folder):
     """In the type that the model computes in; of an optimiser that needs none, none."""
     natural = replace(SETTINGS, optimizer="natural")
     parts = told(tiny_folder, natural).parts
-    assert parts["scores"] == 2 * 4 * parts["adapter"]  # 2 prompts of 4 completions
+    # 2 prompts of 4 completions, one of which may be sampled again.
+    assert parts["scores"] == (2 + 1) * 4 * parts["adapter"]
     assert parts["optimiser"] == 3 * parts["adapter"]  # squares, direction and average
     assert told(tiny_folder, natural, precision="bf16").parts["scores"] == parts["scores"] / 2
     plain = told(tiny_folder).parts
@@ -265,7 +266,7 @@ def test_scores_that_do_not_fit_a_card_are_counted_in_main_memory(tiny_folder, m
     for size, free in room.items():
         monkeypatch.setattr("gdpo.memory.estimation.free_memory", lambda _, free=free: (free, free))
         parts[size] = told(tiny_folder, natural, precision="fp32", device="cuda").parts["scores"]
-    assert parts["large"] == 64 * 4 * told(tiny_folder, natural).parts["adapter"]
+    assert parts["large"] == (64 + 32) * 4 * told(tiny_folder, natural).parts["adapter"]
     assert parts["small"] == 0
 
 

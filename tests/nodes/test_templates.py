@@ -142,7 +142,9 @@ def _gap(one, other, side, above):
 def test_a_template_has_titled_groups_and_a_note_that_leads_through_it(template):
     graph = json.loads(template.read_text(encoding="utf-8"))
     (note,) = (node for node in graph["nodes"] if node["type"] == NOTE)
-    assert [int(n) for n in re.findall(r"^(\d)\. ", note["widgets_values"][0], re.M)] == [*range(1, 6)]
+    assert [int(n) for n in re.findall(r"^(\d)\. ", note["widgets_values"][0], re.M)] == [
+        *range(1, 6)
+    ]
     for node in graph["nodes"]:
         if node is not note:
             assert any(_holds(group["bounding"], node) for group in graph["groups"]), node["title"]

@@ -130,6 +130,9 @@ def test_a_state_with_the_weights_that_older_versions_kept_is_taken():
     other = Director(director.objective)
     other.restore({**director.state(), "_decided": [0.25, 0.75]})
     assert other.state() == director.state()
+    without = {name: value for name, value in director.state().items() if name != "_found"}
+    other.restore(without)
+    assert other.state() == director.state()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +145,10 @@ def test_a_state_with_the_weights_that_older_versions_kept_is_taken():
         ("_starts", ["x", 0.1]),
         ("_gramian", [[1.0, 0.0], [0.0, float("inf")]]),
         ("_gramian", {}),
+        ("_found", None),
+        ("_found", True),
+        ("_found", 1.5),
+        ("_found", float("nan")),
     ],
 )
 def test_a_damaged_state_is_refused_by_its_entry(entry, value):

@@ -178,7 +178,7 @@ def test_what_sampling_rounds_otherwise_is_no_part_of_the_measured_divergence(
         rollouts = sample(*arguments, **options)
         return replace(rollouts, logprobs=rollouts.logprobs - 0.15 * rollouts.completion_mask)
 
-    monkeypatch.setattr("gdpo.training.loop.sample", coarse)
+    monkeypatch.setattr("gdpo.training.draws.sample", coarse)
     settings = replace(NATURAL, steps=2, step_size=1e-3)
     train(tiny_policy, PROMPTS, objective(), settings, tmp_path / "run")
     for record in read_history(tmp_path / "run"):

@@ -147,15 +147,15 @@ def test_kl_coefficient_keeps_the_policy_near_its_base(tiny_policy, tmp_path):
 
 
 def test_a_sampler_that_disagrees_with_the_update_is_noticed(tiny_policy, tmp_path, monkeypatch):
-    from gdpo.training import loop
+    from gdpo.training import draws
 
-    original = loop.sample
+    original = draws.sample
 
     def wrong(*arguments, **options):
         found = original(*arguments, **options)
         return replace(found, logprobs=found.logprobs - 0.5 * found.completion_mask)
 
-    monkeypatch.setattr(loop, "sample", wrong)
+    monkeypatch.setattr(draws, "sample", wrong)
     with pytest.raises(TrainingError, match=r"disagree .* by 0\.5 nats"):
         train(tiny_policy, PROMPTS, objective(), SETTINGS, tmp_path / "run")
 

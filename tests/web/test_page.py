@@ -98,7 +98,11 @@ def count_charts(page) -> int:
 def test_every_template_opens_whole_and_without_page_errors(page):
     for path in TEMPLATES:
         saved = pictures.load(page, path)
-        ours = {str(node["id"]): node["type"] for node in saved["nodes"] if node["type"] != "MarkdownNote"}
+        ours = {
+            str(node["id"]): node["type"]
+            for node in saved["nodes"]
+            if node["type"] != "MarkdownNote"
+        }
         queued = page.evaluate(QUEUED)
         assert page.evaluate(MISSING) == [], path.name
         assert {key: node["class_type"] for key, node in queued.items()} == ours, path.name
