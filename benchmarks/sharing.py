@@ -24,8 +24,8 @@ import torch
 
 from benchmarks.common.results import machine, write
 from gdpo.objective.director import Director
-from gdpo.objective.plan import Direction, Plan
 from gdpo.objective.objective import Objective, combine_rewards
+from gdpo.objective.plan import Direction, Plan
 from gdpo.rewards import SCORERS, Reward
 from gdpo.settings import TrainSettings
 from gdpo.training.trainer import Parts, train

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..memory import Limits, Retreat, explain_shortage
 from ..objective.director import Director
-from ..objective.plan import Plan
 from ..objective.objective import Objective
+from ..objective.plan import Plan
 from ..optimizers import NATURAL
 from ..policies.base import Base
 from ..rollouts import Rollouts

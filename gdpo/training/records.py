@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..objective.advantages import dead_groups
-from ..objective.plan import Direction
 from ..objective.objective import Objective
+from ..objective.plan import Direction
 from ..prompts import Prompt
 from ..rollouts import Rollouts
 from ..runs.record import CompletionRecord, Figures, RewardFigures, Seconds

@@ -142,7 +142,7 @@ def _gap(one, other, side, above):
 def test_a_template_has_titled_groups_and_a_note_that_leads_through_it(template):
     graph = json.loads(template.read_text(encoding="utf-8"))
     (note,) = (node for node in graph["nodes"] if node["type"] == NOTE)
-    assert [int(n) for n in re.findall(r"^(\d)\. ", note["widgets_values"][0], re.M)] == [
+    assert [int(n) for n in re.findall(r"^(\d)\. ", note["widgets_values"][0], re.MULTILINE)] == [
         *range(1, 6)
     ]
     for node in graph["nodes"]:
