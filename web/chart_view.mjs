@@ -101,6 +101,7 @@ export class ChartView {
     this.stop = new AbortController();
     const tools = makeTool ? [makeTool(this.stop.signal)] : [];
     this.element = element("div", STYLE, ...tools, this.head, this.svg, this.words, this.tip);
+    Object.assign(this.element, { view: this }); // for who looks at the page from outside
     /** @type {Drawing | null} */
     this.drawing = null;
     this.waitingFrame = 0;

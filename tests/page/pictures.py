@@ -100,6 +100,12 @@ def wait_end(page, seconds: float) -> str:
     return ended.json_value()
 
 
+def stop(page) -> None:
+    """Stop what is running, and wait for its end."""
+    page.evaluate("() => { window.ended = null; app.api.interrupt(null) }")
+    wait_end(page, 60)
+
+
 def show_graph(page, place: list[float], size: list[float], path: Path | None = None) -> None:
     """Give the training node a place and a size, show the whole graph, and picture it without the bars."""
     width, height = page.evaluate(

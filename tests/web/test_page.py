@@ -7,6 +7,7 @@ what else is needed.
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 
 import pytest
@@ -53,17 +54,39 @@ CHARTS = f"""() => [...document.querySelectorAll('{pictures.CHART}')].map((chart
    chart.querySelectorAll("path").length])"""
 
 
+OTHER_ID = "11111111-2222-4333-8444-555555555555"
+BY_TYPE = "(type) => app.graph._nodes.find((node) => node.type === type)"
+RECORDS = """[...new Set((train.widgets.find((one) => one.name === "chart").element.view?.runs[0].records ?? [])
+  .map((one) => one.step))]"""
+REWARD_TYPES = [
+    *("GDPODefineRewardPoliteness", "GDPODefineRewardConciseness", "GDPODefineRewardAnswerMatch"),
+]
+TRAINING_TYPES = ["GDPOCombineRewards", "GDPOTrain", "GDPOPlotConvergence"]
+INTO_SUBGRAPH = """(types) => {
+  const chosen = new Set(app.graph._nodes.filter((node) => types.includes(node.type)));
+  app.graph.convertToSubgraph(chosen) }"""
+SHOWN_RUNS = """() => {
+  const all = (graph) => (graph._nodes ?? []).flatMap((n) => [n, ...(n.subgraph ? all(n.subgraph) : [])]);
+  return all(app.rootGraph).flatMap((n) => n.widgets ?? []).filter((w) => w.name === "chart")
+    .flatMap((w) => w.element.view.runs).map(({ name, steps }) => ({ name, steps })) }"""
+SPY = """const fill = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+    window.written.push(String(text)); return fill.call(this, text, ...more) };"""
+
+
 @pytest.fixture(params=[False, True], ids=["canvas", "dom"])
 def page(request):
     with pictures.open_page(dom=request.param) as opened:
         yield opened
 
 
-def start_training(page, steps: int) -> None:
+def start_training(page, steps: int, **changes) -> None:
     pictures.load(page, pictures.QUICK_START)
     page.evaluate(ONLY_TRAIN)
     # A seed of its own, or the server answers from its cache.
-    pictures.set_train(page, steps=steps, rng_seed=time.time_ns() // 1_000_000, **SMALL)
+    pictures.set_train(
+        page, steps=steps, rng_seed=time.time_ns() // 1_000_000, **{**SMALL, **changes}
+    )
     pictures.show_graph(page, *pictures.ASIDE)
     page.locator(pictures.QUEUE).first.click()
 
@@ -136,6 +159,128 @@ def test_the_chart_follows_a_training_and_is_whole_again_after_a_reload_and_from
     run_again(page)
     assert page.evaluate(CHARTS) == drawn
     assert page.troubles == []
+
+
+def test_a_reload_in_mid_run_brings_the_chart_back_and_shows_no_other_run(page):
+    start_training(page, steps=1)
+    assert pictures.wait_end(page, 120) == "execution_success"
+    start_training(page, steps=60)
+    wait_for_step(page, 2)
+    page.wait_for_timeout(2000)  # the page saves its workflow for the reload
+    page.reload()
+    pictures.settle(page)
+    wait_for_step(page, 3)
+    assert page.evaluate("() => window.ended") is None, "the training is still going on"
+    (text, _), *_ = page.evaluate(CHARTS)
+    assert "of 60" in text
+    records = page.evaluate(f"() => {{ {pictures.TRAIN} return {RECORDS} }}")
+    assert records[:3] == [0, 1, 2], "what was before the reload"
+    pictures.stop(page)
+
+
+def test_another_page_follows_the_run_and_another_workflow_does_not_show_it(page):
+    start_training(page, steps=60)
+    wait_for_step(page, 1)
+    saved = page.evaluate("() => app.graph.serialize()")
+    other = page.context.browser.new_page()
+    other.goto(pictures.SERVER, wait_until="commit")
+    pictures.settle(other)
+    other.evaluate("graph => app.loadGraphData(graph)", saved)
+    pictures.show_graph(other, *pictures.ASIDE)
+    wait_for_step(other, 2)
+    other.evaluate("graph => app.loadGraphData(graph)", {**saved, "id": OTHER_ID})
+    other.wait_for_timeout(2000)
+    assert all("of 60" not in text for text, _ in other.evaluate(CHARTS))
+    pictures.stop(page)
+
+
+def test_cancel_before_the_first_step_is_quick(page):
+    start_training(page, steps=50, max_new_tokens=64)
+    page.wait_for_function(f"""() => [...document.querySelectorAll('{pictures.CHART}')].some((one) =>
+      /reading|checking|asking|estimating/.test(one.parentElement.innerText))""")
+    page.evaluate(STOPWATCH)
+    page.evaluate("() => { document.body.click(); app.api.interrupt(null) }")
+    assert pictures.wait_end(page, 60) == "execution_interrupted"
+    assert page.evaluate("() => window.stopped - window.clicked") / 1000 < 3
+    page.wait_for_timeout(500)
+    assert any("stopped at step 0" in text for text, _ in page.evaluate(CHARTS))
+
+
+@pytest.mark.parametrize("inside", [REWARD_TYPES, TRAINING_TYPES], ids=["rewards", "training"])
+def test_a_training_with_a_subgraph_is_drawn(page, inside):
+    pictures.load(page, pictures.QUICK_START)
+    page.evaluate(ONLY_TRAIN)
+    pictures.set_train(page, steps=2, rng_seed=time.time_ns() // 1_000_000, **SMALL)
+    page.evaluate(INTO_SUBGRAPH, inside)
+    queued = page.evaluate(QUEUED)
+    assert any(":" in place for place in queued)
+    page.locator(pictures.QUEUE).first.click()
+    assert pictures.wait_end(page, 120) == "execution_success"
+    page.wait_for_timeout(1000)
+    shown = page.evaluate(SHOWN_RUNS)
+    assert [(run["name"].startswith("page-test"), run["steps"]) for run in shown] == [(True, 2)] * 2
+    assert page.troubles == []
+
+
+def test_results_come_back_after_a_reload(page):
+    pictures.load(page, pictures.QUICK_START)
+    page.evaluate(ONLY_TRAIN.replace('"GDPOCompare"', '"none"'))
+    page.evaluate(
+        "() => { for (const w of byType('GDPOCompare').widgets) if (w.name === 'count') w.value = 2 }".replace(
+            "byType", BY_TYPE
+        )
+    )
+    pictures.set_train(page, steps=1, rng_seed=time.time_ns() // 1_000_000, **SMALL)
+    page.locator(pictures.QUEUE).first.click()
+    assert pictures.wait_end(page, 180) == "execution_success"
+    page.wait_for_timeout(2000)
+    told = page.evaluate(f"() => ({BY_TYPE})('GDPOCompare').widgets.at(-1).element.value")
+    assert "politeness" in told
+    page.reload()
+    pictures.settle(page)
+    page.wait_for_timeout(1000)
+    again = page.evaluate(f"() => ({BY_TYPE})('GDPOCompare').widgets.at(-1).element.value")
+    assert again == told
+
+
+def test_a_small_picture_stands_where_the_page_shows_no_elements(page):
+    if page.evaluate("() => LiteGraph.vueNodesMode"):
+        pytest.skip("the newer rendering shows elements at every size")
+    start_training(page, steps=1)
+    assert pictures.wait_end(page, 120) == "execution_success"
+    page.evaluate(
+        f"() => {{ window.written = []; {SPY} app.canvas.ds.scale = 0.3;"
+        " app.canvas.setDirty(true, true) }"
+    )
+    page.wait_for_timeout(1000)
+    assert any("page-test" in words for words in page.evaluate("() => window.written"))
+
+
+@pytest.mark.parametrize("light", [False, True], ids=["dark", "light"])
+def test_the_charts_words_can_be_read_on_their_ground(light):
+    with pictures.open_page(light=light) as opened:
+        pictures.load(opened, pictures.QUICK_START)
+        colours = opened.evaluate(f"""() => {{ const style =
+          getComputedStyle(document.querySelector('{pictures.CHART}').parentElement);
+          return [style.color, style.backgroundColor] }}""")
+    ink, ground = (sum(map(float, re.findall(r"[0-9.]+", c)[:3])) / 3 for c in colours)
+    assert abs(ink - ground) > 120
+    assert (ink < ground) == light
+
+
+def test_settings_are_hidden_and_come_with_their_button(page):
+    pictures.load(page, pictures.QUICK_START)
+    count = f"""() => ({BY_TYPE})('GDPOTrain').widgets.filter((one) => !one.hidden).length"""
+    few = page.evaluate(count)
+    if not page.evaluate("() => LiteGraph.vueNodesMode"):
+        button = f"({BY_TYPE})('GDPOTrain').widgets.find((one) => one.type === 'button')"
+        page.evaluate(f"() => {button}.callback()")
+        assert page.evaluate(count) == few + 13
+        page.evaluate(f"() => {button}.callback()")
+        assert page.evaluate(count) == few
+    queued = page.evaluate(QUEUED)
+    (train,) = (node for node in queued.values() if node["class_type"] == "GDPOTrain")
+    assert train["inputs"]["learning_rate"] == pytest.approx(1e-4)
 
 
 def test_saved_runs_are_chosen_from_a_menu_laid_over_a_linked_one_and_drawn_alone(page):
