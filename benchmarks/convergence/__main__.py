@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from .arms import ABLATED, ABLATIONS, EVERYWHERE, LEADERS, MAIN, PATIENT
-from .natural_arms import EXCHANGED, GATED, LEADING
+from .natural_arms import EXCHANGED, GATED, LEADING, ONE_DRAW
 from .report import report
 from .runs import DESK, MAIN_SEEDS, SETTINGS, WORK, Case, in_pool, key_of, load_base, read_records
 from .tasks import PREFERENCES, TASKS
@@ -29,7 +29,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 RARE_SEEDS, ABLATION_SEEDS, PATIENT_SEEDS = range(4), range(4), range(3)
 DESK_SEEDS = range(1)
 MORE_SEEDS = range(4, 8)  # of the leading arms alone, since 32 runs cannot tell 69 from 72 %
-_FINDERS = ("gdpo", "gdpo, gated brevity", LEADING, *GATED)
+_FINDERS = ("gdpo", "gdpo, gated brevity", LEADING, ONE_DRAW, *GATED)
 RARE = {"rare5": ("group_dpo", "gdpo_decoupled", *_FINDERS), "rarer5": _FINDERS}
 
 logger = logging.getLogger(__name__)

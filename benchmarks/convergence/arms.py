@@ -18,7 +18,7 @@ from gdpo.objective.weighting import Weighting
 from gdpo.training.trainer import Parts
 
 from .arm import Arm
-from .natural_arms import EXCHANGED, GATED, LEADING, NATURAL
+from .natural_arms import EXCHANGED, GATED, LEADING, NATURAL, ONE_DRAW
 
 
 def _group_scores(scores: Scores) -> Tensor:
@@ -149,7 +149,7 @@ ABLATIONS: dict[str, Arm] = {
 # Whether ten rewards are slow or out of reach.
 PATIENT: dict[str, Arm] = {
     f"{name}, 900 steps": _patient({**MAIN, **NATURAL, **ABLATIONS}[name])
-    for name in ("group_dpo", "gdpo_decoupled", "saturation_aware", "gdpo", LEADING)
+    for name in ("group_dpo", "gdpo_decoupled", "saturation_aware", "gdpo", ONE_DRAW, LEADING)
 }
 ARMS = {**MAIN, **NATURAL, **ABLATIONS, **EXCHANGED, **GATED, **PATIENT}
 # On every task: other forms of `gdpo`, progress without the gradients' directions, and the best of the others.
@@ -163,5 +163,5 @@ EVERYWHERE = (
     *NATURAL,
 )
 # Told apart by twice as many seeds.
-LEADERS = (LEADING, "gdpo", "saturation_aware")
+LEADERS = (LEADING, ONE_DRAW, "gdpo", "saturation_aware")
 ABLATED = "support5"

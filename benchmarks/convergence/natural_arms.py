@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gdpo.objective.director import Director
 from gdpo.objective.objective import Objective
 from gdpo.rollouts import Rollouts
 from gdpo.runs.record import Figures
 from gdpo.settings import TrainSettings
 from gdpo.training.averaging import Average
 from gdpo.training.gradient import Parts
-from gdpo.training.stepping import NaturalSteps, PlainSteps
+from gdpo.training.stepping import NaturalSteps, PlainSteps, StepperMaker, make_stepper
 from gdpo.update.natural import NaturalStep, natural_step, predicted_kl
 from gdpo.update.natural_state import NaturalGradient
 from gdpo.update.passes import Differentiated
@@ -22,6 +23,14 @@ from gdpo.update.passes import Differentiated
 from .arm import Arm
 
 _NATURAL = (("optimizer", "natural"),)
+
+
+class _OneDraw(Director):
+    """No prompt is sampled again, and none waits."""
+
+    def stuck(self, rewards: Tensor) -> Tensor:
+        """Find nothing."""
+        return torch.zeros(rewards.shape[1], dtype=torch.bool)
 
 
 class _WithoutAverage(NaturalSteps):
@@ -120,26 +129,32 @@ def _together(found: Sequence[NaturalStep]) -> NaturalStep:
     return NaturalStep(direction, changes, torch.stack([step.gram for step in found]).sum(0))
 
 
-def _natural(steps: type[NaturalSteps] | None = None, **changes: Any) -> Arm:
-    parts = {} if steps is None else {"parts": Parts(stepper=steps)}
-    return Arm(**changes, **parts, settings=_NATURAL)
+def _natural(**changes: Any) -> Arm:
+    return Arm(**changes, settings=_NATURAL)
+
+
+def _one_draw(steps: StepperMaker = make_stepper, **changes: Any) -> Arm:
+    return _natural(**changes, parts=Parts(_OneDraw, stepper=steps))
 
 
 LEADING = "gdpo, natural"
+ONE_DRAW = "gdpo, natural, one draw"
 NATURAL: dict[str, Arm] = {
     LEADING: _natural(),
+    ONE_DRAW: _one_draw(),
     "saturation_aware, natural": _natural(method="saturation_aware", weighting="fixed", floor=0.0),
 }
+# Each is `ONE_DRAW` with one part exchanged.
 EXCHANGED: dict[str, Arm] = {
-    "group_dpo, natural": _natural(method="group_dpo", weighting="fixed", floor=0.0),
+    "group_dpo, natural": _one_draw(method="group_dpo", weighting="fixed", floor=0.0),
     "gdpo, averaged": Arm(parts=Parts(stepper=_averaged)),
-    "gdpo, natural, fixed weights": _natural(weighting="fixed", floor=0.0),
-    "gdpo, natural, by deficit": _natural(weighting="by_deficit", floor=0.0),
-    "gdpo, natural, no average": _natural(_WithoutAverage),
-    "gdpo, natural, no running direction": _natural(_WithoutMemory),
-    "gdpo, natural, plain parameters": _natural(_InPlainParameters),
-    "gdpo, natural, matrix by matrix": _natural(_MatrixByMatrix),
-    "gdpo, natural, full steps": _natural(_FullSteps),
-    "isopo, one reward": _natural(_IsometricSteps, method="grpo", weighting="fixed", floor=0.0),
+    "gdpo, natural, fixed weights": _one_draw(weighting="fixed", floor=0.0),
+    "gdpo, natural, by deficit": _one_draw(weighting="by_deficit", floor=0.0),
+    "gdpo, natural, no average": _one_draw(_WithoutAverage),
+    "gdpo, natural, no running direction": _one_draw(_WithoutMemory),
+    "gdpo, natural, plain parameters": _one_draw(_InPlainParameters),
+    "gdpo, natural, matrix by matrix": _one_draw(_MatrixByMatrix),
+    "gdpo, natural, full steps": _one_draw(_FullSteps),
+    "isopo, one reward": _one_draw(_IsometricSteps, method="grpo", weighting="fixed", floor=0.0),
 }
-GATED = {"gdpo, natural, gated brevity": _natural(gate=True)}
+GATED = {"gdpo, natural, gated brevity": _one_draw(gate=True)}

@@ -14,7 +14,7 @@ from . import claims
 from .arms import ABLATED, ABLATIONS, ARMS, EVERYWHERE, LEADERS, MAIN, PATIENT
 from .figure import figure
 from .measures import describe, progress, steps_to_convergence
-from .natural_arms import EXCHANGED, LEADING, NATURAL
+from .natural_arms import EXCHANGED, LEADING, NATURAL, ONE_DRAW
 from .pairs import compare
 from .runs import DESK, EVERY_TASK, MAIN_SEEDS
 from .tables import page
@@ -55,7 +55,7 @@ def _tables(
 ) -> dict[str, Any]:
     """Return what `tables.page` shows, by `arms` from all runs, those of the leading arms, and those of the first seeds."""
     shared = [r for r in first if r["arm"] in (*MAIN, *NATURAL, "saturation_aware")]
-    natural = [r for r in first if _is_of(r, (LEADING, *EXCHANGED))]
+    natural = [r for r in first if _is_of(r, (LEADING, ONE_DRAW, *EXCHANGED))]
     others = [r for r in first if _is_of(r, (*MAIN, *ABLATIONS))]
     rare = [r for r in runs if EVERY_TASK[r["task"]].rare]
     return {

@@ -22,7 +22,7 @@ from .advantages import is_constant
 # A reward that lacks less of its way is not waited for.
 _LEAST_DEFICIT = 0.1
 # Share of second draws that say something from which on stuck prompts wait wholly.
-_WORTH_WAITING = 0.2
+_WORTH_WAITING = 0.07
 # Second draws are remembered over about ten steps, as the Gramian is.
 _DECAY = 0.9
 

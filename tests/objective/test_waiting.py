@@ -51,7 +51,7 @@ def test_patience_follows_what_second_draws_find():
     assert known.share == 1
     known.learn(torch.tensor([False, True]))
     assert known.found == pytest.approx(0.9 + 0.1 * 0.5)
-    for _ in range(50):
+    for _ in range(80):
         known.learn(torch.tensor([True, True]))
     assert known.share < 0.03
     for _ in range(3):
