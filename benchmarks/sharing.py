@@ -82,9 +82,9 @@ class Comparison:
         comparison = self
 
         class Twice(Director):
-            def observe(self, rewards: torch.Tensor) -> torch.Tensor:
-                comparison._whole.observe(rewards)
-                return super().observe(rewards)
+            def observe(self, rewards: torch.Tensor, prompts: int | None = None) -> torch.Tensor:
+                comparison._whole.observe(rewards, prompts)
+                return super().observe(rewards, prompts)
 
             def decide(self, advantages: torch.Tensor) -> Plan:
                 comparison._plan = comparison._whole.decide(advantages)

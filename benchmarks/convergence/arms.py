@@ -53,10 +53,10 @@ class _Smoothed(Director):
         super().__init__(objective)
         self._average: Tensor | None = None
 
-    def observe(self, rewards: Tensor) -> Tensor:
+    def observe(self, rewards: Tensor, prompts: int | None = None) -> Tensor:
         """Let rewards count by their average from here on."""
         before = self._means
-        parts = super().observe(rewards)
+        parts = super().observe(rewards, prompts)
         self._means = smooth(before, self._means, 0.9)
         return parts
 
@@ -90,9 +90,9 @@ class _PromptByPrompt(Director):
     squared ways that are left, instead of following weights that chase the rewards.
     """
 
-    def observe(self, rewards: Tensor) -> Tensor:
+    def observe(self, rewards: Tensor, prompts: int | None = None) -> Tensor:
         """Return each reward's advantages `(K, B, G)`, scaled prompt by prompt."""
-        parts, objective = super().observe(rewards), self.objective
+        parts, objective = super().observe(rewards, prompts), self.objective
         deficit = weighting.deficits(
             rewards.nanmean(-1),  # (K, B)
             self._starts[:, None],

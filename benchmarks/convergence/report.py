@@ -38,7 +38,8 @@ def report(records: dict[str, dict[str, Any]], folder: Path, settings: TrainSett
         "noise_per_evaluation": noise,
         **_tables(runs, leading, first, partial(_by_arm, ideals, noise)),
         "against": _against(usual, ideals, noise),
-        "seconds": _seconds([r for r in leading if r["seed"] not in MAIN_SEEDS], ideals),
+        "seconds": _seconds([r for r in leading if _is_timed(r)], ideals),
+        "again": _again([r for r in runs if r["arm"] == LEADING]),
         "ceilings": _ceilings([r for r in found if r["arm"].startswith("only ")], ideals),
     }
     result["claims"] = claims.claims(first, ideals, noise, result["against"])
@@ -81,6 +82,17 @@ def _by_arm(ideals: dict[str, list[float]], noise: float, chosen: Records) -> di
 
 def _split(records: Records, key: str) -> dict[str, Records]:
     return {v: [r for r in records if r[key] == v] for v in sorted({r[key] for r in records})}
+
+
+def _is_timed(record: dict[str, Any]) -> bool:
+    """Tell whether a run was made side by side with its like; those of `LEADING` were made on another day."""
+    return record["seed"] not in MAIN_SEEDS and record["arm"] != LEADING
+
+
+def _again(records: Records) -> dict[str, tuple[int, float]]:
+    """Return, by task, the runs that know how often they sampled again, and how many completions more they had."""
+    known = _split([r for r in records if "sampled_again" in r], "task")
+    return {t: (len(rs), sum(r["sampled_again"] for r in rs) / len(rs)) for t, rs in known.items()}
 
 
 def _is_of(record: dict[str, Any], arms: Sequence[str]) -> bool:

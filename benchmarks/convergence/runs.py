@@ -84,9 +84,16 @@ def run(case: Case, policy: Policy, settings: TrainSettings = SETTINGS) -> dict[
         **asdict(case),
         "names": [r.name for r in objective.rewards],
         "seconds": round(time.perf_counter() - start, 1),
+        "sampled_again": _sampled_again(records, settings),
         **_evaluations([r for r in records if "eval" in r], scales),
         **_directions([r for r in records if "weights" in r], settings.eval_every),
     }
+
+
+def _sampled_again(records: list[dict[str, Any]], settings: TrainSettings) -> float:
+    """Return how many completions more a step had than its settings say, as a share."""
+    again = sum(record.get("sampled_again", 0) for record in records)
+    return round(again / (settings.steps * settings.prompts_per_step), 4)
 
 
 def _settings(case: Case, arm: Arm, settings: TrainSettings) -> TrainSettings:

@@ -25,6 +25,7 @@ def page(result: dict[str, Any]) -> str:
     parts += [f"## {title}\n\n{table(arms)}" for title, arms in sections if arms]
     parts.append(f"## {LEADING} against each, run by run\n\n" + pairs_table(result["against"]))
     parts.append("## Seconds to convergence\n\n" + _seconds(result["seconds"]))
+    parts.append(f"## Second draws of {LEADING}\n\n" + _again(result["again"]))
     parts.append("## The article's claims\n\n" + claims.table(result["claims"]))
     alone = [
         f"- {task}: {', '.join(f'{name} {share:.2f}' for name, share in rewards.items())}"
@@ -37,6 +38,14 @@ def page(result: dict[str, Any]) -> str:
 
 def _seconds(found: dict[str, float]) -> str:
     lines = [f"- {arm}: {seconds:.1f} s" for arm, seconds in found.items()]
+    return "\n".join(lines) or "Not measured yet."
+
+
+def _again(found: dict[str, tuple[int, float]]) -> str:
+    lines = [
+        f"- {task}: {100 * share:.1f} % more completions ({count} runs)"
+        for task, (count, share) in found.items()
+    ]
     return "\n".join(lines) or "Not measured yet."
 
 

@@ -18,9 +18,10 @@ from ..evaluation.heldout import BATCH
 from ..policies.adapter import fresh_config, wrap
 from ..policies.configuration import build
 from ..policies.precision import resolve_device, resolve_precision, weights_dtype
+from ..polling import polled
 from ..settings import TrainSettings
 from .need import MemoryEstimate, free_memory
-from .trace import Polled, tracing
+from .trace import tracing
 from .traced_passes import Draw, Texts, trace_sampling, trace_update
 from .weights import (
     TOKEN_BYTES,
@@ -87,10 +88,10 @@ def estimate(
     Raises:
         PolicyError: The architecture cannot be run without its weights, or takes no adapter.
     """
-    with _as_policy_error(config), Polled(poll):
+    with _as_policy_error(config):
         texts = Texts(prompt_tokens, min(prompt_tokens, shortest_prompt or prompt_tokens))
         parts, loading, largest = _parts(
-            config, settings, rewards, precision, device, texts, heldout, adapter
+            config, settings, rewards, precision, device, texts, heldout, adapter, poll
         )
     parts["tokenizer"] = tokens * TOKEN_BYTES if device == "cpu" else 0  # it is never on a card
     free, capacity = free_memory(device)
@@ -112,6 +113,7 @@ def _parts(
     texts: Texts,
     heldout: int,
     adapter: dict[str, Any] | None,
+    poll: Callable[[], None],
 ) -> tuple[dict[str, int], int, int]:
     """Return bytes of all that is held; bytes of the model's files while it is loaded; bytes of the largest trained tensor."""
     dtype = weights_dtype(precision, device)
@@ -123,11 +125,14 @@ def _parts(
     lora = adapter or fresh_config(settings.lora_rank, settings.lora_alpha)
     with torch.device("meta"), tracing(base, vocabulary):  # the layers to adapt are found by a pass
         model = wrap(stand_ins(base, precision), lora).eval()
-    update, kept = trace_update(model, vocabulary, settings, rewards, texts)
     draws = [Draw(settings.prompts_per_step, settings.group_size), Draw(min(heldout, BATCH), 1)]
-    (cache, passes), *evaluation = (
-        trace_sampling(model, vocabulary, settings, texts.longest, d) for d in draws if d.prompts
-    )
+    with polled(model, poll):
+        update, kept = trace_update(model, vocabulary, settings, rewards, texts)
+        (cache, passes), *evaluation = (
+            trace_sampling(model, vocabulary, settings, texts.longest, draw)
+            for draw in draws
+            if draw.prompts
+        )
     tensors = [p for p in model.parameters() if p.requires_grad]
     scores, working = score_bytes(settings, tensors, dtype)
     parts = {

@@ -9,7 +9,7 @@ needed to run. Not seen is what a kernel takes for itself inside one operation.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,24 +89,6 @@ class AllocationTrace(TorchDispatchMode):
 
     def _remove(self, kind: str, size: int) -> None:
         self.live[kind] -= size
-
-
-class Polled(TorchDispatchMode):
-    """Calls `poll`, which may raise to stop, with each operation while it is on: a large model's passes take seconds."""
-
-    def __init__(self, poll: Callable[[], None]) -> None:
-        super().__init__()
-        self._poll = poll
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        self._poll()
-        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -57,9 +57,7 @@ class Director:
                 sampled again are the worse ones. None: all.
         """
         self._steps += 1
-        means = (
-            rewards[:, :prompts].flatten(1).nanmean(1)
-        )  # NaN where nothing was scored in this step
+        means = rewards[:, :prompts].flatten(1).nanmean(1)  # NaN where nothing was scored
         self._means = smooth(self._means, means, 0.0)  # the newest that is known
         if self._starts is None or self._steps <= _WARMUP:
             self._starts = smooth(self._starts, means, 1 - 1 / self._steps)
