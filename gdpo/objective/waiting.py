@@ -7,7 +7,7 @@ less change in this step, or none. How much it waits, and how many are sampled a
 found lately: prompts that no sampling can help are not waited for.
 
 A second draw leaves the direction unbiased: it is independent of the first one, which is kept, so that a prompt's part of
-each reward's gradient is 1 + P(stuck) times what it was in the mean. Waiting does not: it is a choice, and measured.
+each reward's gradient is 1 + P(sampled again) times what it was in the mean. Waiting does not: it is a choice, and measured.
 """
 
 from __future__ import annotations
